@@ -1,0 +1,64 @@
+# The front door. `make run` and `make test` install what is missing, build, and do what they say.
+# Everything real is in meson.build; the variables below are the knobs.
+
+BUILD ?= build
+CC_FOR ?= cc
+MODEL ?=
+PROMPT ?= The old house stood
+ARGS ?=
+
+.DEFAULT_GOAL := build
+.PHONY: build run test bench asan tsan fuzz cov format lint setup install clean ci
+
+$(BUILD)/build.ninja: | .setup-done
+	CC=$(CC_FOR) meson setup $(BUILD) --buildtype=release
+
+.setup-done:
+	tools/setup
+
+build: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+setup:
+	tools/setup
+
+run: build
+	@$(BUILD)/cadre run $(MODEL) -p "$(PROMPT)" $(ARGS)
+
+test: build
+	tools/setup peer
+	meson test -C $(BUILD) --print-errorlogs
+
+bench: build
+	$(BUILD)/cadre bench $(MODEL) $(ARGS)
+
+asan: | .setup-done
+	[ -d build-asan ] || CC=clang meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false --buildtype=debugoptimized
+	meson test -C build-asan --print-errorlogs
+
+tsan: | .setup-done
+	[ -d build-tsan ] || CC=clang meson setup build-tsan -Db_sanitize=thread -Db_lundef=false --buildtype=debugoptimized
+	meson test -C build-tsan --print-errorlogs
+
+fuzz: | .setup-done
+	tools/fuzz $(SECONDS)
+
+cov: | .setup-done
+	[ -d build-cov ] || meson setup build-cov -Db_coverage=true --buildtype=debug
+	meson test -C build-cov --print-errorlogs
+	ninja -C build-cov coverage-text && cat build-cov/meson-logs/coverage.txt
+
+format:
+	git ls-files '*.c' '*.h' | xargs clang-format -i
+
+lint: build
+	tools/check-layers
+	git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
+	git ls-files 'src/*.c' 'cli/*.c' | xargs cppcheck --quiet --std=c11 --enable=warning,portability --error-exitcode=1 --inline-suppr -Iinclude -Isrc
+
+install: build
+	meson install -C $(BUILD)
+
+clean:
+	rm -rf build build-*
+

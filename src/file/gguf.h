@@ -1,0 +1,85 @@
+/* GGUF v3 (and v2) files, read and written. A file is hostile until `gguf_open` has passed it: every count, length,
+ * type and offset is checked against the file's size before use; afterwards the accessors cannot fail.
+ *
+ *     magic version n_tensors n_kv | key values … | tensor infos … | pad | tensor data (aligned) …
+ */
+#ifndef CADRE_FILE_GGUF_H
+#define CADRE_FILE_GGUF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "tensor/dtype.h"
+
+enum gguf_type { GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING,
+                 GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64 };
+
+enum { GGUF_MAX_DIMS = 4 };
+
+struct gguf_string { /* bytes, not 0-terminated, may hold 0 */
+    const char *p;
+    uint64_t n;
+};
+
+struct gguf_tensor {
+    const char *name; /* 0-terminated */
+    enum dtype type;
+    int n_dims;
+    int64_t dim[GGUF_MAX_DIMS]; /* as in the file: dim[0] is the contiguous one; unused are 1 */
+    uint64_t offset;            /* from the start of the file */
+    uint64_t bytes;
+};
+
+struct gguf;
+
+cadre_err gguf_open(struct gguf **out, const char *path, cadre_error *err);
+void gguf_close(struct gguf *g);
+
+int64_t gguf_tensor_count(const struct gguf *g);
+const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, int64_t i);
+const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *name); /* NULL if absent */
+/* The tensor's bytes, read into dst (t->bytes). Fails on a short read. Thread-safe. */
+cadre_err gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *t, void *dst, cadre_error *err);
+
+/* Key values. The getters convert between integer widths when the value fits; `false` and an untouched *out if the
+ * key is absent; a key of another kind or out of range is an error naming key, expected and found type. */
+int64_t gguf_kv_count(const struct gguf *g);
+const char *gguf_kv_key(const struct gguf *g, int64_t i);
+bool gguf_has(const struct gguf *g, const char *key);
+cadre_err gguf_get_i64(const struct gguf *g, const char *key, int64_t *out, bool *found, cadre_error *err);
+cadre_err gguf_get_f64(const struct gguf *g, const char *key, double *out, bool *found, cadre_error *err);
+cadre_err gguf_get_bool(const struct gguf *g, const char *key, bool *out, bool *found, cadre_error *err);
+/* Borrowed from g and 0-terminated after its n bytes. */
+cadre_err gguf_get_string(const struct gguf *g, const char *key, struct gguf_string *out, bool *found, cadre_error *err);
+/* Arrays of strings, integers, floats: *out is borrowed from g. */
+cadre_err gguf_get_strings(const struct gguf *g, const char *key, const struct gguf_string **out, int64_t *n,
+                           bool *found, cadre_error *err);
+cadre_err gguf_get_i64s(const struct gguf *g, const char *key, const int64_t **out, int64_t *n, bool *found,
+                        cadre_error *err);
+cadre_err gguf_get_f64s(const struct gguf *g, const char *key, const double **out, int64_t *n, bool *found,
+                        cadre_error *err);
+
+/* Writing: put all key values and tensor infos, then write_begin, then every tensor's data in the order of the infos
+ * (in pieces, if convenient), then commit: the file appears whole under its name or not at all. */
+struct gguf_writer;
+cadre_err gguf_writer_open(struct gguf_writer **out, const char *path, cadre_error *err);
+void gguf_writer_abort(struct gguf_writer *w); /* frees; removes what was written; NULL is fine */
+cadre_err gguf_put_u32(struct gguf_writer *w, const char *key, uint32_t v, cadre_error *err);
+cadre_err gguf_put_u64(struct gguf_writer *w, const char *key, uint64_t v, cadre_error *err);
+cadre_err gguf_put_f32(struct gguf_writer *w, const char *key, float v, cadre_error *err);
+cadre_err gguf_put_bool(struct gguf_writer *w, const char *key, bool v, cadre_error *err);
+cadre_err gguf_put_string(struct gguf_writer *w, const char *key, const char *s, size_t n, cadre_error *err);
+cadre_err gguf_put_strings(struct gguf_writer *w, const char *key, const struct gguf_string *s, int64_t n,
+                           cadre_error *err);
+cadre_err gguf_put_i32s(struct gguf_writer *w, const char *key, const int32_t *v, int64_t n, cadre_error *err);
+cadre_err gguf_put_f32s(struct gguf_writer *w, const char *key, const float *v, int64_t n, cadre_error *err);
+/* Copy every key value of g except those for which skip(key) is true; for tools that rewrite a file. */
+cadre_err gguf_put_all(struct gguf_writer *w, const struct gguf *g, bool (*skip)(const char *key), cadre_error *err);
+cadre_err gguf_put_tensor(struct gguf_writer *w, const char *name, enum dtype type, int n_dims, const int64_t *dim,
+                          cadre_error *err);
+cadre_err gguf_write_begin(struct gguf_writer *w, cadre_error *err);
+cadre_err gguf_write_data(struct gguf_writer *w, const void *data, uint64_t n, cadre_error *err);
+cadre_err gguf_writer_commit(struct gguf_writer *w, cadre_error *err); /* frees w, also on failure */
+
+#endif

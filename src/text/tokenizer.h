@@ -1,0 +1,64 @@
+/* Text ↔ token ids. A tokenizer is built from plain tables (tokens, merges, kinds, pre-tokenizer name), whoever read
+ * them: this room knows no files. */
+#ifndef CADRE_TEXT_TOKENIZER_H
+#define CADRE_TEXT_TOKENIZER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* As in GGUF's tokenizer.ggml.token_type. */
+enum token_kind { TOKEN_NORMAL = 1, TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_USER_DEFINED, TOKEN_UNUSED, TOKEN_BYTE };
+
+struct text_span { /* bytes, not 0-terminated */
+    const char *p;
+    uint64_t n;
+};
+
+struct tokenizer_tables {
+    const char *model;              /* GGUF's tokenizer.ggml.model: "gpt2" is byte-level BPE */
+    const char *pre;                /* GGUF's tokenizer.ggml.pre: "gpt-2", "llama-bpe", "qwen2", … */
+    const struct text_span *tokens; /* [n_tokens], in the byte-to-unicode alphabet of GPT-2 for "gpt2" */
+    const int32_t *kinds;           /* [n_tokens] or NULL: all normal */
+    int64_t n_tokens;
+    const struct text_span *merges; /* [n_merges] "left right", best first */
+    int64_t n_merges;
+    int32_t bos, eos, eot, unk, pad; /* -1 = none */
+    bool add_bos, add_eos;
+};
+
+struct tokenizer;
+
+/* Copies what it needs. An unknown model or pre-tokenizer is an error that names it. */
+cadre_err tokenizer_new(struct tokenizer **out, const struct tokenizer_tables *tables, cadre_error *err);
+void tokenizer_free(struct tokenizer *t);
+
+int64_t tokenizer_size(const struct tokenizer *t);
+int32_t tokenizer_bos(const struct tokenizer *t), tokenizer_eos(const struct tokenizer *t);
+bool tokenizer_is_end(const struct tokenizer *t, int32_t id); /* eos or eot */
+
+enum {
+    TOKENIZE_SPECIAL = 1, /* the text of control and user-defined tokens becomes their id (else plain text) */
+    TOKENIZE_ADD = 2,     /* add BOS / EOS as the vocabulary says */
+};
+
+/* Any bytes. *ids is malloc'd (free with free()). */
+cadre_err tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsigned flags, int32_t **ids,
+                           size_t *n_ids, cadre_error *err);
+
+/* The bytes of one token: decoding token by token and joining gives the exact text back. Control tokens give their
+ * name only if `special`. Returns the number of bytes; *p is borrowed from t. */
+size_t tokenizer_piece(const struct tokenizer *t, int32_t id, bool special, const char **p);
+
+/* Holds back the bytes of an unfinished UTF-8 character, so that a stream never splits one. */
+struct utf8_stream {
+    unsigned char held[4];
+    int n;
+};
+/* Append bytes; out has room for n + 4; returns how many bytes are complete now. Bytes that cannot begin or continue a
+ * character are passed through as they are. `utf8_stream_flush` gives what is held at the end. */
+size_t utf8_stream_push(struct utf8_stream *s, const char *p, size_t n, char *out);
+size_t utf8_stream_flush(struct utf8_stream *s, char *out);
+
+#endif
