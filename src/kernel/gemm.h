@@ -1,0 +1,51 @@
+/* Matrix products over the kernel table: packing, blocking and threads. A call takes a list of products, so that one
+ * call serves a dense layer (a list of one) and all experts of a layer (one product an expert, rows grouped by
+ * expert); work items are bounded by shape alone and taken by whichever thread is free.
+ *
+ *     C[m, n] (+)= Σ_k A(m, k) · B(n, k)         A(m, k) = a[m * a_row + k * a_col], B likewise
+ *
+ * The three products of a linear layer y[M, N] = x[M, K] W[N, K]ᵀ:
+ *     y   : A = x            B = W              dx : A = dy,  B = Wᵀ (b_row = 1, b_col = K), k runs over N
+ *     dW  : A = dyᵀ          B = xᵀ             k runs over the M rows, accumulated into the gradient
+ */
+#ifndef CADRE_KERNEL_GEMM_H
+#define CADRE_KERNEL_GEMM_H
+
+#include "base/arena.h"
+#include "base/pool.h"
+#include "kernel/kernel.h"
+
+/* A weight matrix [n, k] repacked once into strips (layouts in kernel.h), for inference. */
+struct packed {
+    enum dtype type; /* F32, F16, BF16, Q8_0 */
+    int64_t n, k;
+    const void *data;
+};
+
+/* Bytes of the packed form; 0 if the type has no product kernel or k is not a multiple of its block. */
+size_t packed_bytes(enum dtype type, int64_t n, int64_t k);
+/* rows: n rows of k numbers of that type, as in a file (row-major). dst is 64-byte aligned. */
+void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_t k);
+
+struct gemm {
+    int64_t m, n, k; /* m = 0 or k = 0 is allowed: nothing is added */
+    const real *a;
+    int64_t a_row, a_col; /* one of them is 1 */
+    const real *b;        /* ignored when packed is given */
+    int64_t b_row, b_col;
+    const struct packed *packed;
+    real *c;
+    int64_t c_row;
+    bool accumulate;
+};
+
+/* GEMM_BF16 rounds both operands to bf16 and sums in f32; it applies to unpacked products and to packed BF16. */
+enum gemm_precision { GEMM_F32, GEMM_BF16 };
+
+/* Scratch comes from the arena and is given back. With a measuring arena only the scratch is counted: how much is
+ * needed depends on the shapes alone, but for list entries whose m varies (experts) pass the largest possible total:
+ * the need for a list never exceeds that for one product with the sum of their m. */
+void gemm_run(const struct kernels *ks, struct pool *pool, struct arena *scratch, enum gemm_precision precision,
+              const struct gemm *list, int64_t count);
+
+#endif

@@ -1,0 +1,128 @@
+/* The operators, forward and backward side by side in one file per family. All return a new tensor; shapes are in
+ * the comments, [n, d] meaning n rows. Integer arguments (ids, positions) are not differentiated and must stay
+ * valid until the backward has run. Every backward is checked by central differences in the float64 build. */
+#ifndef CADRE_OP_OP_H
+#define CADRE_OP_OP_H
+
+#include "op/tape.h"
+
+/* ---- embed.c: rows of a table; id -1 gives zeros. The gradient adds tokens in sorted order: same bytes always. */
+struct tensor *op_embed(struct op_ctx *c, const struct weight *table, const int32_t *ids, int64_t n); /* [n, k] */
+
+/* ---- linear.c */
+/* y[m, n] = x[m, k] Wᵀ (+ bias[n], NULL for none) */
+struct tensor *op_linear(struct op_ctx *c, struct tensor *x, const struct weight *w, struct tensor *bias);
+/* Rows grouped by expert: rows offset[e] … offset[e+1] of x go through expert e. offset has n_expert + 1 entries and
+ * lives until the backward. bias [n_expert, n] or NULL. In a dry run offset is not read. */
+struct tensor *op_linear_grouped(struct op_ctx *c, struct tensor *x, const struct weight *w, const int64_t *offset,
+                                 struct tensor *bias);
+
+/* ---- norm.c: over the last dimension; w, b are [d]; for per-head norms reshape to [n * heads, head_dim] first */
+struct tensor *op_rmsnorm(struct op_ctx *c, struct tensor *x, struct tensor *w, real eps);
+struct tensor *op_layernorm(struct op_ctx *c, struct tensor *x, struct tensor *w, struct tensor *b, real eps);
+
+/* ---- activation.c */
+struct tensor *op_swiglu(struct op_ctx *c, struct tensor *gate, struct tensor *up); /* silu(gate) * up */
+struct tensor *op_silu(struct op_ctx *c, struct tensor *x);
+struct tensor *op_gelu(struct op_ctx *c, struct tensor *x); /* tanh form: 0.5 x (1 + tanh(√(2/π)(x + 0.044715 x³))) */
+struct tensor *op_relu2(struct op_ctx *c, struct tensor *x);
+struct tensor *op_sigmoid(struct op_ctx *c, struct tensor *x);
+struct tensor *op_tanh(struct op_ctx *c, struct tensor *x);
+
+/* ---- softmax.c: rows */
+struct tensor *op_softmax(struct op_ctx *c, struct tensor *x);
+struct tensor *op_logsumexp(struct op_ctx *c, struct tensor *x); /* [n, 1] */
+
+/* ---- elementwise.c: a and b of equal shape, or b a row [1, d] / [d], or a column [n, 1] */
+struct tensor *op_add(struct op_ctx *c, struct tensor *a, struct tensor *b);
+struct tensor *op_sub(struct op_ctx *c, struct tensor *a, struct tensor *b);
+struct tensor *op_mul(struct op_ctx *c, struct tensor *a, struct tensor *b);
+struct tensor *op_scale(struct op_ctx *c, struct tensor *a, real s);
+/* a / max(b, floor) with b a column [n, 1]; where the floor acts no gradient flows to b. */
+struct tensor *op_div_col(struct op_ctx *c, struct tensor *a, struct tensor *b, real floor);
+
+/* ---- reduce.c */
+struct tensor *op_row_sum(struct op_ctx *c, struct tensor *x);  /* [n, 1] */
+struct tensor *op_col_mean(struct op_ctx *c, struct tensor *x); /* [1, d] */
+struct tensor *op_sum(struct op_ctx *c, struct tensor *x);      /* [1, 1] */
+struct tensor *op_mean(struct op_ctx *c, struct tensor *x);     /* [1, 1] */
+
+/* ---- gather.c */
+struct tensor *op_reshape(struct op_ctx *c, struct tensor *x, int n_dims, const int64_t *dim); /* a view: same memory */
+struct tensor *op_slice_cols(struct op_ctx *c, struct tensor *x, int64_t from, int64_t n);     /* [rows, n], a copy */
+struct tensor *op_concat_cols(struct op_ctx *c, struct tensor *a, struct tensor *b);
+/* y[i, :] = x[row[i], :], zeros for row -1; the gradient adds in order of i. */
+struct tensor *op_gather_rows(struct op_ctx *c, struct tensor *x, const int32_t *row, int64_t n);
+/* y[i, j] = x[i, id[i * k + j]], 0 for id -1 */
+struct tensor *op_gather_cols(struct op_ctx *c, struct tensor *x, const int32_t *id, int64_t k);
+
+/* ---- select.c: choosing is not differentiated */
+struct topk_groups { /* node-limited routing (DeepSeek-V3 §2.1.2); n = 0: no groups */
+    int n, used;     /* experts fall into n equal groups, only the best `used` are eligible */
+    int best;        /* a group's score is the sum of its `best` largest scores: 2 in V3, 1 (the maximum) in V2 */
+};
+/* ids of the k largest score[i, :] + bias[:] of each row in falling order (ties: lower id first). bias [E] or NULL.
+ * Returns [n * k] in the arena, zeros in a dry run. NaN scores lose against everything. */
+int32_t *op_topk(struct op_ctx *c, const struct tensor *score, const real *bias, int64_t k,
+                 const struct topk_groups *groups);
+
+/* ---- dispatch.c: tokens sorted by expert */
+struct dispatch {
+    int64_t n_tok, k, n_expert;
+    int64_t n_rows;     /* chosen (token, slot) pairs: n_tok * k less the ids -1. Dry: n_tok * k */
+    int64_t *offset;    /* [n_expert + 1] rows of expert e are offset[e] … offset[e+1] */
+    int32_t *row_token; /* [n_rows]: ascending token within one expert */
+    int32_t *slot_row;  /* [n_tok * k]: the row of a slot, -1 for id -1 */
+};
+/* The plan of a decision; in the arena. Buffers are sized for n_tok * k rows. */
+struct dispatch *op_dispatch_plan(struct op_ctx *c, const int32_t *id, int64_t n_tok, int64_t k, int64_t n_expert);
+/* x[n_tok, d] → [n_rows, d] */
+struct tensor *op_dispatch(struct op_ctx *c, struct tensor *x, const struct dispatch *p);
+/* y[t] = Σ_j weight[t, j] · rows[slot_row[t, j]], j ascending; weight [n_tok, k] */
+struct tensor *op_combine(struct op_ctx *c, struct tensor *rows, struct tensor *weight, const struct dispatch *p);
+
+/* ---- loss.c: mean over rows with target >= 0 of -log softmax(logits)[target]; fused backward */
+struct tensor *op_cross_entropy(struct op_ctx *c, struct tensor *logits, const int32_t *target); /* [1, 1] */
+
+/* ---- gru.c: one step of a GRU cell (Cho et al. 2014, PyTorch's gate order r, z, n); x [n, i], h [n, d] */
+struct tensor *op_gru_cell(struct op_ctx *c, struct tensor *x, struct tensor *h, const struct weight *w_input,
+                           const struct weight *w_hidden, struct tensor *b_input, struct tensor *b_hidden);
+
+/* ---- rope.c */
+struct rope {
+    int64_t n_rot;        /* how many leading values of each head turn; even */
+    bool pairs;           /* neighbours (0,1), (2,3), …; else halves (i, i + n_rot/2) */
+    const real *inv_freq; /* [n_rot / 2] radians per position */
+    real scale;           /* cos and sin are multiplied by it (YaRN); 1 */
+};
+/* x [n, heads * head_dim], positions [n] */
+struct tensor *op_rope(struct op_ctx *c, struct tensor *x, int64_t head_dim, const int32_t *position,
+                       const struct rope *rope);
+
+/* ---- attention.c: causal, over several sequences of different length (ragged), through a KV view */
+enum { KV_BLOCK = 64 }; /* positions; blocks count from position 0 of the sequence, so results do not depend on batches */
+
+/* Where keys and values of one layer are: block(self, seq, b) gives positions b * KV_BLOCK … of sequence seq as f32
+ * rows, the i-th at *k + i * stride[0] and *v + i * stride[1]; for a compressed cache it decodes into `scratch`, which holds
+ * KV_BLOCK * (k_width + v_width) reals. Only the first positions that exist are valid. */
+struct kv_view {
+    void *self;
+    void (*block)(void *self, int64_t seq, int64_t b, real *scratch, const real **k, const real **v, int64_t stride[2]);
+};
+
+struct attention {
+    int64_t n_head, n_kv_head, head_dim, v_dim; /* head h reads kv head h / (n_head / n_kv_head) */
+    real scale;                                 /* 1 / √head_dim usually */
+    int64_t window;                             /* 0: all; else a key is visible when q - k < window */
+    int64_t n_seq;
+    const int64_t *row_start; /* [n_seq + 1] rows of q that belong to each sequence */
+    const int64_t *position;  /* [n_seq] position of each sequence's first row; its row i sees keys 0 … position + i */
+};
+/* Over keys and values of the same call (training; position must be 0): q [n, n_head * head_dim],
+ * k [n, n_kv_head * head_dim], v [n, n_kv_head * v_dim] → [n, n_head * v_dim]. Differentiable. */
+struct tensor *op_attention(struct op_ctx *c, struct tensor *q, struct tensor *k, struct tensor *v,
+                            const struct attention *a);
+/* Over a cache that already holds the new positions. Inference only. Same bytes as op_attention on equal inputs. */
+struct tensor *op_attention_kv(struct op_ctx *c, struct tensor *q, const struct kv_view *kv, const struct attention *a);
+
+#endif
