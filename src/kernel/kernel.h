@@ -55,9 +55,9 @@ struct kernels {
     real (*sum)(const real *x, int64_t n);
     real (*dot)(const real *x, const real *y, int64_t n);
     real (*max)(const real *x, int64_t n);
-    void (*axpy)(real *y, real a, const real *x, int64_t n);             /* y += a x (one fma each) */
-    void (*exp)(real *y, const real *x, int64_t n);                      /* overflow gives inf, underflow 0 */
-    real (*exp_sum)(real *y, const real *x, real max, int64_t n);        /* y = exp(x - max); returns Σ y */
+    void (*axpy)(real *y, real a, const real *x, int64_t n);      /* y += a x (one fma each) */
+    void (*exp)(real *y, const real *x, int64_t n);               /* overflow gives inf, underflow 0 */
+    real (*exp_sum)(real *y, const real *x, real max, int64_t n); /* y = exp(x - max); returns Σ y */
     void (*sigmoid)(real *y, const real *x, int64_t n);
     void (*tanh)(real *y, const real *x, int64_t n);
     void (*swiglu)(real *y, const real *gate, const real *up, int64_t n); /* y = gate · sigmoid(gate) · up */
