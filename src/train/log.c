@@ -50,7 +50,7 @@ static json_t *number(double x)
     return isfinite(x) ? json_real(x) : json_null();
 }
 
-cadre_err train_log_add(struct train_log *log, const struct train_progress *p, cadre_error *err)
+cadre_err train_log_add(struct train_log *log, const cadre_train_progress *p, cadre_error *err)
 {
     json_t *j =
         json_pack("{s:s, s:I, s:I}", "event", p->event, "step", (json_int_t)p->step, "tokens", (json_int_t)p->tokens);

@@ -14,7 +14,7 @@ struct train_log {
 
 /* Keep the lines of steps 1 … step of an older log, drop the rest (all of it when step is 0), and append. */
 cadre_err train_log_open(struct train_log *log, const char *path, int64_t step, cadre_error *err);
-cadre_err train_log_add(struct train_log *log, const struct train_progress *p, cadre_error *err);
+cadre_err train_log_add(struct train_log *log, const cadre_train_progress *p, cadre_error *err);
 void train_log_close(struct train_log *log);
 
 #endif

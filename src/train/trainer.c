@@ -32,7 +32,9 @@ static const struct balance_rule balance_rules[] = {
 };
 
 struct trainer {
-    const struct train_options *opt;
+    const cadre_train_options *opt;
+    int n_threads;
+    enum isa isa;
     struct train_config cfg;
     const struct balance_rule *balance;
     const struct optimizer *optimizer;
@@ -87,7 +89,7 @@ static int find_domain(const struct trainer *t, const char *name)
 /* Names from the files, weights from [data]; without weights every byte counts the same. */
 static cadre_err make_domains(struct trainer *t, double *weights, cadre_error *err)
 {
-    const struct train_options *o = t->opt;
+    const cadre_train_options *o = t->opt;
     CHECK(err, o->n_data > 0 && o->n_data <= TRAIN_MAX_DOMAINS, CADRE_E_ARG,
           "data: expected 1 to %d text files, one a domain, found %d", TRAIN_MAX_DOMAINS, o->n_data);
     double sum = 0;
@@ -105,16 +107,16 @@ static cadre_err make_domains(struct trainer *t, double *weights, cadre_error *e
     }
     for (int i = 0; i < t->cfg.n_domains; i++) {
         int d = find_domain(t, t->cfg.domains[i].name);
-        CHECK(err, d >= 0, CADRE_E_ARG, "%s: [data] %s: no text file of that domain was given", o->config_path,
+        CHECK(err, d >= 0, CADRE_E_ARG, "%s: [data] %s: no text file of that domain was given", o->config,
               t->cfg.domains[i].name);
         t->domains[d].weight = t->cfg.domains[i].weight;
     }
     for (int i = 0; i < t->n_domains; i++) {
-        CHECK(err, t->domains[i].weight >= 0, CADRE_E_ARG, "%s: [data] gives domain %s (%s) no weight", o->config_path,
+        CHECK(err, t->domains[i].weight >= 0, CADRE_E_ARG, "%s: [data] gives domain %s (%s) no weight", o->config,
               t->domains[i].name, o->data[i]);
         sum += t->domains[i].weight;
     }
-    CHECK(err, sum > 0, CADRE_E_ARG, "%s: [data]: all weights are 0", o->config_path);
+    CHECK(err, sum > 0, CADRE_E_ARG, "%s: [data]: all weights are 0", o->config);
     for (int i = 0; i < t->n_domains; i++)
         weights[i] = t->domains[i].weight /= sum;
     return CADRE_OK;
@@ -122,7 +124,7 @@ static cadre_err make_domains(struct trainer *t, double *weights, cadre_error *e
 
 static cadre_err make_data(struct trainer *t, cadre_error *err)
 {
-    const struct train_options *o = t->opt;
+    const cadre_train_options *o = t->opt;
     struct data_progress progress = {o->on_prepare, o->user}, *tell = o->on_prepare ? &progress : NULL;
     double weights[TRAIN_MAX_DOMAINS];
     TRY(make_domains(t, weights, err));
@@ -329,7 +331,7 @@ static cadre_err check_progress(struct trainer *t, double loss, double norm, cad
     return CADRE_OK;
 }
 
-static cadre_err train_step(struct trainer *t, struct train_progress *p, cadre_error *err)
+static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_error *err)
 {
     const struct train_config *c = &t->cfg;
     int64_t n_micro = c->batch_tokens / c->micro_tokens;
@@ -354,15 +356,15 @@ static cadre_err train_step(struct trainer *t, struct train_progress *p, cadre_e
         update_biases(t);
     t->run.step++;
     t->run.tokens += c->batch_tokens;
-    *p = (struct train_progress){.event = "step",
-                                 .step = t->run.step,
-                                 .tokens = t->run.tokens,
-                                 .tokens_total = c->tokens,
-                                 .loss = loss,
-                                 .lr = lr,
-                                 .grad_norm = norm,
-                                 .tokens_per_s = (double)c->batch_tokens / (clock_now() - start),
-                                 .router_entropy = t->router_entropy};
+    *p = (cadre_train_progress){.event = "step",
+                                .step = t->run.step,
+                                .tokens = t->run.tokens,
+                                .tokens_total = c->tokens,
+                                .loss = loss,
+                                .lr = lr,
+                                .grad_norm = norm,
+                                .tokens_per_s = (double)c->batch_tokens / (clock_now() - start),
+                                .router_entropy = t->router_entropy};
     int64_t n_moe = 0;
     for (int64_t l = 0; l < c->spec.n_layer; l++) {
         if (!spec_layer_is_moe(&c->spec, l))
@@ -409,7 +411,7 @@ static cadre_err save_checkpoint(struct trainer *t, cadre_error *err)
     return checkpoint_write(t->ckpt_path, &t->cfg, t->model, t->optimizer, t->state, &t->sampler, &t->run, err);
 }
 
-static cadre_err tell(struct trainer *t, const struct train_progress *p, cadre_error *err)
+static cadre_err tell(struct trainer *t, const cadre_train_progress *p, cadre_error *err)
 {
     TRY(train_log_add(&t->log, p, err));
     if (t->opt->on_progress && !t->opt->on_progress(t->opt->user, p)) {
@@ -427,13 +429,13 @@ static cadre_err tell_evaluation(struct trainer *t, cadre_error *err)
     TRY(evaluate(t, bits, err));
     for (int i = 0; i < t->n_domains; i++)
         names[i] = t->domains[i].name;
-    struct train_progress p = {.event = "eval",
-                               .step = t->run.step,
-                               .tokens = t->run.tokens,
-                               .tokens_total = t->cfg.tokens,
-                               .n_domains = t->n_domains,
-                               .domain_names = names,
-                               .domain_bits = bits};
+    cadre_train_progress p = {.event = "eval",
+                              .step = t->run.step,
+                              .tokens = t->run.tokens,
+                              .tokens_total = t->cfg.tokens,
+                              .n_domains = t->n_domains,
+                              .domain_names = names,
+                              .domain_bits = bits};
     return tell(t, &p, err);
 }
 
@@ -442,7 +444,7 @@ static cadre_err train_loop(struct trainer *t, cadre_error *err)
     const struct train_config *c = &t->cfg;
     double saved = clock_now();
     while (t->run.tokens < c->tokens) {
-        struct train_progress p;
+        cadre_train_progress p;
         TRY(train_step(t, &p, err));
         bool last = t->run.tokens >= c->tokens;
         if (last || t->run.step % c->log_steps == 0)
@@ -482,26 +484,26 @@ out:
 
 static cadre_err open_trainer(struct trainer *t, cadre_error *err)
 {
-    const struct train_options *o = t->opt;
+    const cadre_train_options *o = t->opt;
     struct cpu cpu;
     cpu_detect(&cpu);
-    TRY(train_config_read(&t->cfg, o->config_path, err));
+    TRY(train_config_read(&t->cfg, o->config, err));
     if (o->tokens > 0)
         t->cfg.tokens = o->tokens;
     for (size_t i = 0; i < sizeof balance_rules / sizeof *balance_rules; i++)
         if (strcmp(balance_rules[i].name, t->cfg.balance) == 0)
             t->balance = &balance_rules[i];
     CHECK(err, t->balance, CADRE_E_ARG, "%s: [train] balance: expected none, switch, global or bias, found '%s'",
-          o->config_path, t->cfg.balance);
+          o->config, t->cfg.balance);
     t->optimizer = optimizer_find(t->cfg.optimizer);
-    CHECK(err, t->optimizer, CADRE_E_ARG, "%s: [train] optimizer: there is no '%s'", o->config_path, t->cfg.optimizer);
+    CHECK(err, t->optimizer, CADRE_E_ARG, "%s: [train] optimizer: there is no '%s'", o->config, t->cfg.optimizer);
     const struct family *family = family_find(t->cfg.spec.family);
     CHECK(err, family && family->can_write, CADRE_E_ARG, "%s: [model] family: models of '%s' cannot be written",
-          o->config_path, t->cfg.spec.family);
+          o->config, t->cfg.spec.family);
     TRY(family->can_write(&t->cfg.spec, err));
     TRY(make_paths(t, err));
-    kernels_init(&t->kernels, &cpu, o->isa);
-    TRY(pool_new(&t->pool, o->n_threads, err));
+    kernels_init(&t->kernels, &cpu, t->isa);
+    TRY(pool_new(&t->pool, t->n_threads, err));
     TRY(make_data(t, err));
     TRY(model_new(&t->model, &t->cfg.spec, (uint64_t)t->cfg.seed, (real)t->cfg.init_std, true, err));
     TRY(make_state(t, err));
@@ -536,13 +538,15 @@ static void close_trainer(struct trainer *t)
     free(t->log_path);
 }
 
-cadre_err train_run(const struct train_options *o, cadre_error *err)
+cadre_err train_run(const cadre_train_options *o, int n_threads, enum isa isa, cadre_error *err)
 {
     cadre_error own = {0}; /* a failing forward reports through it even when the caller wants no text */
     err = err ? err : &own;
     struct trainer *t = calloc(1, sizeof *t);
     CHECK(err, t, CADRE_E_MEMORY, "no memory for the trainer");
     t->opt = o;
+    t->n_threads = n_threads;
+    t->isa = isa;
     cadre_err rc = open_trainer(t, err);
     if (rc == CADRE_OK)
         rc = train_loop(t, err);
@@ -551,4 +555,20 @@ cadre_err train_run(const struct train_options *o, cadre_error *err)
     close_trainer(t);
     free(t);
     return rc;
+}
+
+cadre_train_options cadre_train_options_default(void)
+{
+    return (cadre_train_options){0};
+}
+
+cadre_err cadre_train(const cadre_train_options *o, cadre_error *err)
+{
+    struct cpu cpu;
+    enum isa isa;
+    CHECK(err, o && o->config && o->out, CADRE_E_ARG,
+          "training needs a description (config) and a model to make (out)");
+    cpu_detect(&cpu);
+    TRY(isa_choose(o->isa, &cpu, &isa, err));
+    return train_run(o, o->threads > 0 ? o->threads : cpu.cores, isa, err);
 }
