@@ -95,7 +95,15 @@ static void q8_0_decode(const void *src, float *dst, size_t n)
     }
 }
 
-/* d = max|x| / 127, q = round(x / d), halves away from zero, as every writer of the format does. */
+/* Where d underflows to 0 or is not finite no integer says anything: 0. */
+static int8_t q8_0_round(float x)
+{
+    float r = roundf(x);
+    return r >= -127 && r <= 127 ? (int8_t)r : 0;
+}
+
+/* d = max|x| / 127, q = round(x / d), halves away from zero, as every writer of the format does. A NaN or infinity
+ * makes d one, so that the block decodes to NaN and is not taken for weights. */
 static void q8_0_encode(const float *src, void *dst, size_t n)
 {
     unsigned char *p = dst;
@@ -103,13 +111,13 @@ static void q8_0_encode(const float *src, void *dst, size_t n)
         const float *x = src + b * Q8_0_BLOCK;
         float max = 0;
         for (int i = 0; i < Q8_0_BLOCK; i++)
-            max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
+            max = fabsf(x[i]) > max || isnan(x[i]) ? fabsf(x[i]) : max;
         float d = max / 127.0f, inverse = d != 0 ? 1.0f / d : 0;
         uint16_t h = f32_to_f16(d);
         p[0] = (unsigned char)h;
         p[1] = (unsigned char)(h >> 8);
         for (int i = 0; i < Q8_0_BLOCK; i++)
-            p[2 + i] = (unsigned char)(int8_t)roundf(x[i] * inverse);
+            p[2 + i] = (unsigned char)q8_0_round(x[i] * inverse);
     }
 }
 
