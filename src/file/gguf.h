@@ -12,8 +12,21 @@
 #include "base/error.h"
 #include "tensor/dtype.h"
 
-enum gguf_type { GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING,
-                 GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64 };
+enum gguf_type {
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64
+};
 
 enum { GGUF_MAX_DIMS = 4 };
 
@@ -51,7 +64,8 @@ cadre_err gguf_get_i64(const struct gguf *g, const char *key, int64_t *out, bool
 cadre_err gguf_get_f64(const struct gguf *g, const char *key, double *out, bool *found, cadre_error *err);
 cadre_err gguf_get_bool(const struct gguf *g, const char *key, bool *out, bool *found, cadre_error *err);
 /* Borrowed from g and 0-terminated after its n bytes. */
-cadre_err gguf_get_string(const struct gguf *g, const char *key, struct gguf_string *out, bool *found, cadre_error *err);
+cadre_err gguf_get_string(const struct gguf *g, const char *key, struct gguf_string *out, bool *found,
+                          cadre_error *err);
 /* Arrays of strings, integers, floats: *out is borrowed from g. */
 cadre_err gguf_get_strings(const struct gguf *g, const char *key, const struct gguf_string **out, int64_t *n,
                            bool *found, cadre_error *err);

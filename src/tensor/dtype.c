@@ -8,7 +8,10 @@
 float f16_to_f32(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp = (h >> 10) & 31, frac = h & 1023;
-    union { uint32_t u; float f; } v;
+    union {
+        uint32_t u;
+        float f;
+    } v;
     if (exp == 31)
         v.u = sign | 0x7f800000u | frac << 13;
     else if (exp)
@@ -22,7 +25,10 @@ float f16_to_f32(uint16_t h)
 
 uint16_t f32_to_f16(float f)
 {
-    union { float f; uint32_t u; } v = {.f = f};
+    union {
+        float f;
+        uint32_t u;
+    } v = {.f = f};
     uint16_t sign = (uint16_t)(v.u >> 16 & 0x8000);
     uint32_t mag = v.u & 0x7fffffffu;
     if (mag > 0x7f800000u)
@@ -71,6 +77,7 @@ SCALAR_ENCODE(f16_encode, uint16_t, f32_to_f16(src[i]))
 SCALAR_DECODE(bf16_decode, uint16_t, bf16_to_f32(x))
 SCALAR_ENCODE(bf16_encode, uint16_t, f32_to_bf16(src[i]))
 SCALAR_DECODE(f64_decode, double, (float)x)
+SCALAR_DECODE(u8_decode, uint8_t, (float)x)
 SCALAR_DECODE(i8_decode, int8_t, (float)x)
 SCALAR_DECODE(i16_decode, int16_t, (float)x)
 SCALAR_DECODE(i32_decode, int32_t, (float)x)
@@ -116,6 +123,7 @@ static const struct dtype_info rows[DTYPE_COUNT] = {
     [DTYPE_I32] = {"i32", "I32", 26, 1, 4, i32_decode, NULL},
     [DTYPE_I64] = {"i64", "I64", 27, 1, 8, i64_decode, NULL},
     [DTYPE_F64] = {"f64", "F64", 28, 1, 8, f64_decode, NULL},
+    [DTYPE_U8] = {"u8", "U8", -1, 1, 1, u8_decode, NULL},
 };
 
 const struct dtype_info *dtype_info(enum dtype t)
