@@ -18,12 +18,38 @@
 #include "text/special_tokens.h"
 #include "text/text_index.h"
 
+/* Names under which vocabularies keep what ends a turn or a text. Files forget to mark them, or mark them as
+ * user-defined: a token of such a name is a control token, and generation stops at it. */
+static const char *const end_names[] = {
+    "</s>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|im_end|>",
+    "<end_of_turn>",
+    "<|return|>",
+    "<|call|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|EOT|>",
+    "<|end|>",
+    "<end_of_utterance>",
+    "<\xef\xbd\x9c"
+    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+};
+enum { N_END_NAMES = sizeof end_names / sizeof *end_names };
+
 struct tokenizer {
     int64_t n;
     char *text;              /* the bytes of all tokens, end to end */
     struct text_span *piece; /* [n], into text: what a token decodes to */
     unsigned char *kind;     /* [n] */
     int32_t bos, eos, eot;
+    int32_t ends[N_END_NAMES]; /* the tokens of end_names that are there */
+    int n_ends;
     bool add_bos, add_eos;
     int32_t byte_id[256];   /* -1: no token */
     int32_t replacement[3]; /* for bytes without a token */
@@ -76,7 +102,7 @@ static cadre_err decode_tokens(struct tokenizer *t, const struct tokenizer_table
               "the token texts are too long in all (at token %lld)", (long long)i);
     t->text = malloc(bytes + 1);
     t->piece = malloc((size_t)t->n * sizeof *t->piece);
-    t->kind = calloc((size_t)t->n, 1);
+    t->kind = malloc((uint32_t)t->n);
     CHECK(err, t->text && t->piece && t->kind, CADRE_E_MEMORY, "no memory for %lld tokens", (long long)t->n);
     char *end = t->text;
     for (int64_t i = 0; i < t->n; i++) {
@@ -117,6 +143,25 @@ static cadre_err find_bytes(struct tokenizer *t, const struct tokenizer_tables *
               missing);
     }
     return CADRE_OK;
+}
+
+static int32_t id_of(const struct text_index *texts, const struct text_span *tokens, const char *name)
+{
+    return text_index_find(texts, tokens, name, strlen(name));
+}
+
+static void find_ends(struct tokenizer *t, const struct tokenizer_tables *from, const struct text_index *texts)
+{
+    /* Where <|return|> ends a text, <|end|> only ends one of its channels. */
+    bool channels = id_of(texts, from->tokens, "<|return|>") >= 0;
+    for (int i = 0; i < N_END_NAMES; i++) {
+        int32_t id = id_of(texts, from->tokens, end_names[i]);
+        if (id < 0)
+            continue;
+        t->kind[id] = TOKEN_CONTROL;
+        if (!channels || strcmp(end_names[i], "<|end|>") != 0)
+            t->ends[t->n_ends++] = id;
+    }
 }
 
 /* "left right" to ids. The texts may hold no blank: in the alphabet it is another letter. */
@@ -184,6 +229,7 @@ static cadre_err build(struct tokenizer *t, const struct tokenizer_tables *from,
                   "token %lld ('%.*s') is in the vocabulary twice", (long long)i,
                   (int)min_i64((int64_t)from->tokens[i].n, 80), from->tokens[i].p ? from->tokens[i].p : "");
     TRY_OUT(find_bytes(t, from, &texts, err));
+    find_ends(t, from, &texts);
     TRY_OUT(add_merges(t, from, &texts, err));
     TRY_OUT(special_tokens_init(&t->specials, t->piece, t->kind, t->n, err));
     if (pretokenizer_ignores_merges(t->pre))
@@ -246,7 +292,12 @@ int32_t tokenizer_eos(const struct tokenizer *t)
 
 bool tokenizer_is_end(const struct tokenizer *t, int32_t id)
 {
-    return id >= 0 && (id == t->eos || id == t->eot);
+    if (id < 0)
+        return false;
+    for (int i = 0; i < t->n_ends; i++)
+        if (id == t->ends[i])
+            return true;
+    return id == t->eos || id == t->eot;
 }
 
 size_t tokenizer_piece(const struct tokenizer *t, int32_t id, bool special, const char **p)

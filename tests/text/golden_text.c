@@ -90,7 +90,8 @@ static struct tokenizer *load(const char *path)
     if (strcmp(model.p, "gpt2") == 0)
         REQUIRE(rc == CADRE_OK, "%s: %s\n", path, err.text);
     else
-        REQUIRE(rc == CADRE_E_UNSUPPORTED && strstr(err.text, model.p), "%s: expected to be refused: %s\n", path, err.text);
+        REQUIRE(rc == CADRE_E_UNSUPPORTED && strstr(err.text, model.p), "%s: expected to be refused: %s\n", path,
+                err.text);
     free(tokens);
     free(merges);
     free(kinds);
@@ -124,11 +125,13 @@ static void check(const struct tokenizer *t, const char *what, const char *text,
     for (size_t i = 0; i < n_ids; i++)
         end += sprintf(end, " %d", ids[i]);
     if (want && strcmp(got, want) != 0) {
-        fprintf(stderr, "%s flags %u: text '%.*s'\n   expected%s\n   found   %s\n", what, flags, (int)n, text, want, got);
+        fprintf(stderr, "%s flags %u: text '%.*s'\n   expected%s\n   found   %s\n", what, flags, (int)n, text, want,
+                got);
         failures++;
     }
     if (round_trip && !decodes_to(t, ids, n_ids, text, n)) {
-        fprintf(stderr, "%s flags %u: text '%.*s' is not what its tokens decode to:%s\n", what, flags, (int)n, text, got);
+        fprintf(stderr, "%s flags %u: text '%.*s' is not what its tokens decode to:%s\n", what, flags, (int)n, text,
+                got);
         failures++;
     }
     free(got);
@@ -233,7 +236,7 @@ static void unpack(const char *path, char *plain)
     int fd = mkstemp(plain);
     REQUIRE(fd >= 0, "cannot make a temporary file\n");
     close(fd);
-    char command[8192 + 64];
+    char command[8192];
     snprintf(command, sizeof command, "gzip -dc '%s' > '%s'", path, plain);
     REQUIRE(system(command) == 0, "cannot unpack %s\n", path);
 }
@@ -242,7 +245,7 @@ int main(int argc, char **argv)
 {
     REQUIRE(argc > 1, "no vocabularies given\n");
     for (int i = 1; i < argc; i++) {
-        char plain[64] = "", stem[4096];
+        char plain[64] = "", stem[2048];
         const char *suffix = strstr(argv[i], ".gguf");
         REQUIRE(suffix, "%s is no GGUF file\n", argv[i]);
         snprintf(stem, sizeof stem, "%.*s", (int)(suffix - argv[i]), argv[i]);
