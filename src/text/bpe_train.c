@@ -4,11 +4,12 @@
  *     heap ──▶ pairs by count; entries are brought up to date when they come to the top
  *
  * A merge rewrites only the words on the pair's list. Counts of other pairs can then only fall, except of pairs with
- * the merged token: those that rose are pushed again, so that no heap entry is ever below its pair's count. All counts
- * are integers and ties go to the lower ids, hence the order in which words were counted does not matter.
+ * the new token: those are pushed, so that no heap entry is ever below its pair's count. All counts are integers and
+ * ties go to the lower ids, hence the order in which words were counted does not matter.
  *
- * Two pairs can make the same text ("a"+"bc", "ab"+"c"): the second gets a merge, but no token of its own. A pair that
- * was merged before and came back in this way is merged again without a new entry. */
+ * Two pairs never make the same text: inside of an occurrence of it, as long as no merge crosses its ends, the merges
+ * are those of the text alone, whatever stands around. So every merge gives a new token, but for the texts of special
+ * tokens, which are left unmerged. */
 #include "text/bpe_train.h"
 
 #include <stdlib.h>
@@ -329,17 +330,14 @@ static cadre_err name_pair(struct trainer *t, struct pair *p, cadre_error *err)
     struct text_span joined;
     struct owned *own = t->own;
     TRY(join(t, p->left, "", p->right, &joined, err));
-    p->id = text_index_find(&t->texts, own->tokens, joined.p, joined.n);
-    if (p->id >= 0 && own->kinds[p->id] == TOKEN_CONTROL) {
+    if (text_index_find(&t->texts, own->tokens, joined.p, joined.n) >= 0) {
         p->id = NEVER;
         return CADRE_OK;
     }
-    if (p->id < 0) {
-        p->id = (int32_t)t->n_tokens++;
-        own->tokens[p->id] = joined;
-        own->kinds[p->id] = TOKEN_NORMAL;
-        text_index_add(&t->texts, own->tokens, p->id);
-    }
+    p->id = (int32_t)t->n_tokens++;
+    own->tokens[p->id] = joined;
+    own->kinds[p->id] = TOKEN_NORMAL;
+    text_index_add(&t->texts, own->tokens, p->id);
     TRY(make_room(&own->merges, (size_t)t->n_merges, &own->merges_capacity, sizeof *own->merges, err));
     TRY(join(t, p->left, " ", p->right, &own->merges[t->n_merges], err));
     t->n_merges++;
@@ -422,8 +420,7 @@ static cadre_err merge_until_full(struct trainer *t, int64_t done, int64_t total
             err, found, CADRE_E_ARG,
             "the texts give a vocabulary of %lld tokens at most, %lld were asked for: give more text, or ask for fewer",
             (long long)t->n_tokens, (long long)t->options->vocab);
-        if (t->pairs[pair].id == UNMERGED)
-            TRY(name_pair(t, &t->pairs[pair], err));
+        TRY(name_pair(t, &t->pairs[pair], err));
         if (t->pairs[pair].id != NEVER)
             TRY(merge_everywhere(t, pair, err));
     }
