@@ -5,9 +5,9 @@ static struct kernels kernels;
 static struct op_ctx ctx = {.k = &kernels};
 
 enum { N_SHAPES = 6 };
-/* One row, one column, tails of the kernels' 16 lanes, more rows than a chunk of 256, rows longer than a chunk of 512.
+/* One row, one column, tails of the kernels' 16 lanes, several chunks of 256 rows, rows longer than a chunk of 512.
  */
-static const int64_t shapes[N_SHAPES][2] = {{1, 1}, {1, 37}, {5, 1}, {7, 16}, {300, 3}, {3, 531}};
+static const int64_t shapes[N_SHAPES][2] = {{1, 1}, {1, 37}, {5, 1}, {7, 16}, {1100, 2}, {3, 531}};
 
 static void free_all(int n, struct tensor **p)
 {
@@ -205,7 +205,7 @@ static void linear(void **s)
     (void)s;
     struct rng rng;
     init(&rng);
-    static const int64_t mnk[][3] = {{1, 1, 1}, {1, 19, 33}, {5, 1, 7}, {300, 5, 3}, {4, 40, 1}, {17, 33, 18}};
+    static const int64_t mnk[][3] = {{1, 1, 1}, {1, 19, 33}, {5, 1, 7}, {1100, 5, 2}, {4, 40, 1}, {17, 33, 18}};
     for (int i = 0; i < 6; i++)
         for (int bias = 0; bias < 2; bias++) {
             struct linear_case l = {.n = mnk[i][1], .k = mnk[i][2], .bias = bias};
@@ -279,7 +279,7 @@ static void lookups(void **s)
     (void)s;
     struct rng rng;
     init(&rng);
-    int32_t ids[1200];
+    int32_t ids[3300];
     for (int shape = 0; shape < N_SHAPES; shape++) {
         int64_t rows = shapes[shape][0], cols = shapes[shape][1];
         struct tensor *p[] = {grad_param2(&rng, rows, cols)};
@@ -415,7 +415,7 @@ static void cross_entropy(void **s)
     (void)s;
     struct rng rng;
     init(&rng);
-    int32_t target[300];
+    int32_t target[1100];
     for (int shape = 0; shape < N_SHAPES; shape++) {
         int64_t rows = shapes[shape][0], cols = shapes[shape][1];
         struct tensor *p[] = {grad_param2(&rng, rows, cols)};
