@@ -297,9 +297,8 @@ struct tensor *op_attention(struct op_ctx *c, struct tensor *q, struct tensor *k
     struct softmax_stats *stats = NULL;
     if (out->track) {
         stats = arena_alloc(c->arena, (size_t)(n * a->n_head) * sizeof *stats);
-        struct attention_saved *saved = arena_alloc(c->arena, sizeof *saved);
-        if (!c->dry)
-            *saved = (struct attention_saved){*a, q, k, v, out, stats};
+        struct attention_saved *saved = op_struct(c, sizeof *saved);
+        *saved = (struct attention_saved){*a, q, k, v, out, stats};
         tape_push(c, attention_back, saved);
     }
     struct call_kv call = {a, k->x, v->x};

@@ -9,20 +9,17 @@
  * query heads, in each the tiles of queries ascending. So sums have one order for every number of threads. */
 #include "op/attention.h"
 
-#include <assert.h>
-#include <string.h>
-
 enum { TILE = KV_BLOCK }; /* queries; tiles and blocks lie on one grid, so masks cut only tiles on the diagonal */
 
-struct scratch { /* of one worker */
-    real *q;            /* [TILE, head_dim], times scale */
-    real *key_rows;     /* one block packed: keys as outputs */
-    real *key_values;   /* the same summed over keys */
-    real *value_rows;   /* likewise values as outputs */
-    real *q_values;     /* one tile packed: summed over queries */
+struct scratch {      /* of one worker */
+    real *q;          /* [TILE, head_dim], times scale */
+    real *key_rows;   /* one block packed: keys as outputs */
+    real *key_values; /* the same summed over keys */
+    real *value_rows; /* likewise values as outputs */
+    real *q_values;   /* one tile packed: summed over queries */
     real *dout_values;
-    real *p, *ds;       /* [TILE, KV_BLOCK] */
-    real *transposed;   /* [KV_BLOCK, TILE] */
+    real *p, *ds;     /* [TILE, KV_BLOCK] */
+    real *transposed; /* [KV_BLOCK, TILE] */
 };
 
 struct backward {
@@ -38,7 +35,7 @@ struct backward {
 /* One block of keys of one sequence and kv head, against which tiles go. */
 struct block {
     int64_t index, n_keys;
-    int64_t row;     /* of its first key */
+    int64_t row; /* of its first key */
     int64_t kv_head;
 };
 
@@ -86,13 +83,14 @@ static void tile_weights(const struct backward *b, const struct scratch *s, cons
     b->ks->gemm_f32(t->n, k->n_keys, a->head_dim, s->q, a->head_dim, s->key_rows, s->p, KV_BLOCK, false);
     b->ks->gemm_f32(t->n, k->n_keys, a->v_dim, dout, a->n_head * a->v_dim, s->value_rows, s->ds, KV_BLOCK, false);
     for (int64_t r = 0; r < t->n; r++)
-        row_weights(b, s->p + r * KV_BLOCK, s->ds + r * KV_BLOCK, attention_visible(a, t->first + r, k->index), k->n_keys,
-                    (row + r) * a->n_head + t->head);
+        row_weights(b, s->p + r * KV_BLOCK, s->ds + r * KV_BLOCK, attention_visible(a, t->first + r, k->index),
+                    k->n_keys, (row + r) * a->n_head + t->head);
 }
 
 /* to[j, d] += Σ_r w[r, j] x[r, d] over the rows of a tile */
-static void add_transposed(const struct backward *b, const struct scratch *s, const real *w, real *packed, const real *x,
-                           int64_t x_stride, int64_t dim, real *to, int64_t to_stride, int64_t n_keys, int64_t n)
+static void add_transposed(const struct backward *b, const struct scratch *s, const real *w, real *packed,
+                           const real *x, int64_t x_stride, int64_t dim, real *to, int64_t to_stride, int64_t n_keys,
+                           int64_t n)
 {
     b->ks->rows_f32(s->transposed, TILE, w, 1, KV_BLOCK, n_keys, n);
     attention_pack_values(b->ks, packed, x, x_stride, n, dim);
@@ -171,8 +169,9 @@ void attention_back(struct op_ctx *c, void *p)
 {
     const struct attention_saved *saved = p;
     const struct attention *a = &saved->a;
-    struct backward b = {.ks = c->k, .a = a, .saved = saved};
-    b.dout = tensor_grad(c, saved->out);
+    if (!saved->out->g)
+        return;
+    struct backward b = {.ks = c->k, .a = a, .saved = saved, .dout = saved->out->g};
     b.dq = saved->q->track ? tensor_grad(c, saved->q) : NULL;
     b.dk = saved->k->track ? tensor_grad(c, saved->k) : NULL;
     b.dv = saved->v->track ? tensor_grad(c, saved->v) : NULL;
