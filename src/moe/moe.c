@@ -80,7 +80,7 @@ static struct tensor *run_experts(struct op_ctx *c, const struct moe_layer *l, s
     /* Allocated with or without a source, so that a plan made without one holds for both. */
     int32_t *ids = arena_alloc(c->arena, (size_t)l->experts.down.n_expert * sizeof *ids);
     if (c->dry)
-        return l->kind->forward(c, &l->experts, rows, NULL);
+        return l->kind->forward(c, &l->experts, rows, plan->offset);
     const struct exchange *exchange = hooks->exchange;
     const int64_t *offset = plan->offset;
     if (exchange)
