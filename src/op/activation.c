@@ -33,6 +33,7 @@ static const real gelu_b = (real)0.044715;
 
 static void gelu_tanh(const struct kernels *k, real *t, const real *x, int64_t n)
 {
+    assert(n > 0);
     for (int64_t i = 0; i < n; i++)
         t[i] = gelu_a * (x[i] + gelu_b * x[i] * x[i] * x[i]);
     k->tanh(t, t, n);

@@ -1,7 +1,7 @@
 /* Linear layers, one matrix or one per expert, over gemm_run.
  *
  * A plain layer is the grouped one with a single expert, which owns all rows: list entries, gradients and scratch
- * follow from that. In a dry run, which does not know how rows spread over experts, one entry has them all. */
+ * follow from that. */
 #include "op/op.h"
 
 #include <assert.h>
@@ -102,18 +102,23 @@ static struct gemm entry(const struct linear *l, enum product which, int64_t e, 
 static void run_product(struct op_ctx *c, const struct linear *l, enum product which, real *grad, bool accumulate)
 {
     size_t mark = arena_mark(c->arena);
-    int64_t n = experts(l);
-    struct gemm *list = op_struct(c, (size_t)n * sizeof *list);
-    if (c->dry) {
-        n = 1;
-        list[0] = entry(l, which, 0, 0, tensor_rows(l->x), grad, accumulate);
-    } else {
-        for (int64_t e = 0; e < n; e++) {
+    struct gemm *list = op_struct(c, (size_t)experts(l) * sizeof *list);
+    /* What one product with all rows would need is set aside whatever the routing: an arena that is too small then
+     * fails at once, not at the first batch that sends everything to one expert. */
+    struct arena measure;
+    arena_init_measuring(&measure);
+    list[0] = entry(l, which, 0, 0, tensor_rows(l->x), grad, accumulate);
+    gemm_run(c->k, c->pool, &measure, c->precision, list, 1);
+    size_t scratch_mark = arena_mark(c->arena);
+    arena_alloc(c->arena, measure.peak);
+    arena_reset(c->arena, scratch_mark);
+    if (!c->dry) {
+        for (int64_t e = 0; e < experts(l); e++) {
             int64_t from = first_row(l, e);
             list[e] = entry(l, which, e, from, first_row(l, e + 1) - from, grad, accumulate);
         }
+        gemm_run(c->k, c->pool, c->arena, c->precision, list, experts(l));
     }
-    gemm_run(c->k, c->pool, c->arena, c->precision, list, n);
     arena_reset(c->arena, mark);
 }
 
