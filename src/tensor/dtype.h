@@ -17,6 +17,7 @@ enum dtype {
     DTYPE_I32,
     DTYPE_I64,
     DTYPE_F64,
+    DTYPE_U8,
     DTYPE_COUNT,
     DTYPE_NONE = -1
 };
