@@ -5,7 +5,8 @@
  *   - a product accumulates each output in its own lane, c = fma(a[k], b[k], c) for k = 0, 1, … (generic: fma());
  *   - a sum over a row uses 16 lanes, lane i adding elements i, i + 16, … in order (missing tail elements add
  *     nothing), then the fixed tree (0+8, 1+9, …), (0+4, …), (0+2, 1+3), (0+1);
- *   - exp and its relatives are our own polynomials, evaluated with the same fma chain everywhere.
+ *   - exp and its relatives are our own polynomials, evaluated with the same fma chain everywhere (poly.h).
+ * A NaN stays a NaN; its payload and sign are not part of the promise.
  * The only exception is the bf16 product, whose hardware instructions (VDPBF16PS, TDPBF16PS) round in their own way:
  * there one machine gives one result for every batch and thread count, and levels agree within a stated bound. */
 #ifndef CADRE_KERNEL_KERNEL_H
@@ -30,7 +31,8 @@ struct kernels {
      * Layouts of b, strip after strip, each strip 16 outputs × k:
      *   f32   real     [k][16]
      *   bf16  uint16_t [ceil(k / 2)][16][2], odd k padded with 0;  a is bf16 too, rows padded to even k
-     *   f16, bf16w: uint16_t [k][16], converted to f32 exactly, f32 activations
+     *   bf16w the layout of bf16, f32 activations (a is read up to k only)
+     *   f16   uint16_t [k][16], converted to f32 exactly, f32 activations
      *   q8_0  per 32 k: uint16_t scale[16] (f16), int8_t q[32][16]; the weight is the float d·q, f32 activations */
     void (*gemm_f32)(int64_t m, int64_t n_valid, int64_t k, const real *a, int64_t lda, const real *b, real *c,
                      int64_t ldc, bool accumulate);
@@ -47,14 +49,15 @@ struct kernels {
      * zeros. */
     void (*pack_f32)(real *dst, const real *b, int64_t row, int64_t col, int64_t n_valid, int64_t k);
     void (*pack_bf16)(uint16_t *dst, const real *b, int64_t row, int64_t col, int64_t n_valid, int64_t k);
-    /* One row of A, stride col between elements, into contiguous f32 / bf16 (padded with a zero to even k). */
-    void (*row_f32)(real *dst, const real *a, int64_t col, int64_t k);
-    void (*row_bf16)(uint16_t *dst, const real *a, int64_t col, int64_t k);
+    /* m rows of A(i, k) = a[i * row + k * col] (one stride is 1) into rows of f32, ld apart / of bf16 (padded with a
+     * zero to even k). */
+    void (*rows_f32)(real *dst, int64_t ld, const real *a, int64_t row, int64_t col, int64_t m, int64_t k);
+    void (*rows_bf16)(uint16_t *dst, int64_t ld, const real *a, int64_t row, int64_t col, int64_t m, int64_t k);
 
     /* Rows. n >= 1; source and destination may be the same array. */
     real (*sum)(const real *x, int64_t n);
     real (*dot)(const real *x, const real *y, int64_t n);
-    real (*max)(const real *x, int64_t n);
+    real (*max)(const real *x, int64_t n); /* of the numbers that are not NaN; -inf if there is none */
     void (*axpy)(real *y, real a, const real *x, int64_t n);      /* y += a x (one fma each) */
     void (*exp)(real *y, const real *x, int64_t n);               /* overflow gives inf, underflow 0 */
     real (*exp_sum)(real *y, const real *x, real max, int64_t n); /* y = exp(x - max); returns Σ y */

@@ -1,0 +1,268 @@
+#include "kernel/gemm.h"
+
+#include <string.h>
+
+#include "base/checked.h"
+
+/* A product is cut into items, each some rows × some strips of C over the whole of k:
+ *
+ *      for each block of k:  pack B's strips            B_STRIPS × K_BLOCK numbers stay in L2 (packed weights: as they
+ * lie) for each chunk of rows:  pack A's rows       only when they are not contiguous, or for bf16 kernel: C += A B
+ * tiles in registers; the kernel keeps its part of B in L1
+ *
+ * Blocks of k continue each output's chain through C, so neither they nor the cut into items changes a result.
+ * Packing inside an item repeats some work (A once per column of items, B once per row of items) but needs neither
+ * a barrier nor memory that grows with the list. */
+enum {
+    B_STRIPS = 8,            /* strips of an item: 128 outputs */
+    M_ITEM = 512,            /* rows of an item */
+    K_BLOCK = 512,           /* when B is packed on the way; even, so that bf16 pairs stay whole */
+    A_CHUNK = 64 << 10,      /* numbers of packed A at a time ... */
+    A_ROWS = 16,             /* ... but never fewer rows than this */
+    DECODE_ROWS = 8,         /* up to here a product with packed weights is bound by reading them */
+    DECODE_BYTES = 128 << 10 /* of weights per item then */
+};
+
+#ifdef CADRE_F64
+enum { B_BYTES = sizeof(real), A_BYTES = sizeof(real) };
+#else
+enum { B_BYTES = 4, A_BYTES = 4, Q8_0_BLOCK = 32 };
+#endif
+
+/* Bytes of one strip of `type`, 0 if there is no kernel for it. */
+static size_t strip_bytes(enum dtype type, int64_t k)
+{
+    size_t n = (size_t)k * STRIP;
+    switch (type) {
+    case DTYPE_F32:
+        return n * sizeof(real);
+#ifndef CADRE_F64
+    case DTYPE_F16:
+        return n * 2;
+    case DTYPE_BF16:
+        return (n + (size_t)(k % 2) * STRIP) * 2;
+    case DTYPE_Q8_0:
+        return k % Q8_0_BLOCK ? 0 : n / Q8_0_BLOCK * (Q8_0_BLOCK + 2);
+#endif
+    default:
+        return 0;
+    }
+}
+
+static int64_t strips(int64_t n)
+{
+    return (n + STRIP - 1) / STRIP;
+}
+
+size_t packed_bytes(enum dtype type, int64_t n, int64_t k)
+{
+    return strip_bytes(type, k) * (size_t)strips(n);
+}
+
+void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_t k)
+{
+    size_t bytes = strip_bytes(type, k);
+    memset(dst, 0, bytes * (size_t)strips(n)); /* outputs beyond n, and the second half of an odd pair */
+    for (int64_t i = 0; i < n; i++) {
+        char *strip = (char *)dst + (size_t)(i / STRIP) * bytes;
+        int64_t lane = i % STRIP;
+        if (type == DTYPE_F32) {
+            const float *x = (const float *)rows + i * k;
+            for (int64_t j = 0; j < k; j++)
+                ((real *)strip)[j * STRIP + lane] = x[j];
+        } else if (type == DTYPE_F16) {
+            const uint16_t *x = (const uint16_t *)rows + i * k;
+            for (int64_t j = 0; j < k; j++)
+                ((uint16_t *)strip)[j * STRIP + lane] = x[j];
+        } else if (type == DTYPE_BF16) {
+            const uint16_t *x = (const uint16_t *)rows + i * k;
+            for (int64_t j = 0; j < k; j++)
+                ((uint16_t *)strip)[(j / 2 * STRIP + lane) * 2 + j % 2] = x[j];
+#ifndef CADRE_F64
+        } else if (type == DTYPE_Q8_0) {
+            int64_t blocks = k / Q8_0_BLOCK;
+            const char *x = (const char *)rows + i * blocks * (Q8_0_BLOCK + 2);
+            for (int64_t j = 0; j < blocks; j++, x += Q8_0_BLOCK + 2, strip += STRIP * (Q8_0_BLOCK + 2)) {
+                memcpy(strip + lane * 2, x, 2);
+                for (int64_t q = 0; q < Q8_0_BLOCK; q++)
+                    strip[STRIP * 2 + q * STRIP + lane] = x[2 + q];
+            }
+#endif
+        }
+    }
+}
+
+/* How one product is worked on; a function of its shape and formats alone. */
+struct plan {
+    bool bf16;   /* both operands rounded to bf16 */
+    bool pack_a; /* rows are gathered or converted first */
+    int64_t k_block;
+    int64_t a_rows;                   /* rows of a packed chunk of A */
+    int64_t item_rows, item_strips;   /* an item's size */
+    int64_t row_blocks, strip_blocks; /* items = row_blocks * strip_blocks */
+    size_t a_bytes, b_bytes;          /* scratch of one worker */
+};
+
+static int64_t blocks(int64_t n, int64_t size)
+{
+    return (n + size - 1) / size;
+}
+
+static struct plan plan_product(const struct gemm *g, enum gemm_precision precision)
+{
+    struct plan p = {.item_rows = M_ITEM, .item_strips = B_STRIPS};
+#ifndef CADRE_F64
+    p.bf16 = precision == GEMM_BF16 && (!g->packed || g->packed->type == DTYPE_BF16);
+#else
+    (void)precision;
+#endif
+    p.pack_a = p.bf16 || g->a_col != 1;
+    p.k_block = g->packed ? g->k : min_i64(g->k, K_BLOCK);
+    if (g->packed && g->m <= DECODE_ROWS && g->k > 0) {
+        int64_t fit = DECODE_BYTES / (int64_t)strip_bytes(g->packed->type, g->k);
+        p.item_strips = max_i64(fit / 4 * 4, 4);
+    }
+    p.row_blocks = blocks(g->m, p.item_rows);
+    p.strip_blocks = blocks(strips(g->n), p.item_strips);
+    if (g->m == 0 || g->k == 0 || g->n == 0)
+        p.row_blocks = p.strip_blocks = 0;
+
+    /* min(m · k, max(A_CHUNK, A_ROWS · k)): rising in m and in k, as gemm.h promises. */
+    int64_t k_even = p.k_block + p.k_block % 2;
+    int64_t all = min_i64(g->m, M_ITEM) * k_even, chunk = max_i64(A_CHUNK, A_ROWS * k_even);
+    p.a_rows = k_even ? max_i64(min_i64(all, chunk) / k_even, 1) : 1;
+    if (p.pack_a)
+        p.a_bytes = (size_t)min_i64(all, chunk) * A_BYTES;
+    if (!g->packed)
+        p.b_bytes = (size_t)(min_i64(strips(g->n), B_STRIPS) * STRIP * k_even) * B_BYTES;
+    return p;
+}
+
+/* One worker's memory. Items come to a worker in rising order, so that it only searches forward for their product. */
+struct worker {
+    void *a, *b;
+    int64_t product, first; /* the product it works on, and the number of its first item */
+};
+
+struct job {
+    const struct kernels *ks;
+    const struct gemm *list;
+    enum gemm_precision precision;
+    struct worker *worker;
+};
+
+/* Rows of `a` from k0 on as the kernel wants them. */
+static const void *rows_of(const struct kernels *ks, const struct plan *p, const struct gemm *g, int64_t row, int64_t m,
+                           int64_t k0, int64_t k, void *scratch, int64_t *lda)
+{
+    const real *a = g->a + row * g->a_row + k0 * g->a_col;
+    *lda = p->pack_a ? k + k % 2 : g->a_row;
+    if (!p->pack_a)
+        return a;
+    if (p->bf16)
+        ks->rows_bf16(scratch, *lda, a, g->a_row, g->a_col, m, k);
+    else
+        ks->rows_f32(scratch, *lda, a, g->a_row, g->a_col, m, k);
+    return scratch;
+}
+
+/* Strips of B: packed weights as they lie, others packed into scratch. */
+static const void *strips_of(const struct kernels *ks, const struct plan *p, const struct gemm *g, int64_t strip,
+                             int64_t n, int64_t k0, int64_t k, void *scratch)
+{
+    if (g->packed)
+        return (const char *)g->packed->data + (size_t)strip * strip_bytes(g->packed->type, g->k);
+    char *dst = scratch;
+    size_t bytes = strip_bytes(p->bf16 ? DTYPE_BF16 : DTYPE_F32, k);
+    for (int64_t j = 0; j < n; j += STRIP, dst += bytes) {
+        const real *b = g->b + (strip * STRIP + j) * g->b_row + k0 * g->b_col;
+        int64_t valid = min_i64(n - j, STRIP);
+        if (p->bf16)
+            ks->pack_bf16((uint16_t *)(void *)dst, b, g->b_row, g->b_col, valid, k);
+        else
+            ks->pack_f32((real *)(void *)dst, b, g->b_row, g->b_col, valid, k);
+    }
+    return scratch;
+}
+
+static void multiply(const struct kernels *ks, const struct plan *p, const struct gemm *g, int64_t m, int64_t n,
+                     int64_t k, const void *a, int64_t lda, const void *b, real *c, bool accumulate)
+{
+#ifndef CADRE_F64
+    enum dtype type = g->packed ? g->packed->type : DTYPE_F32;
+    if (p->bf16)
+        ks->gemm_bf16(m, n, k, a, lda, b, c, g->c_row, accumulate);
+    else if (type == DTYPE_BF16)
+        ks->gemm_bf16w(m, n, k, a, lda, b, c, g->c_row, accumulate);
+    else if (type == DTYPE_F16)
+        ks->gemm_f16w(m, n, k, a, lda, b, c, g->c_row, accumulate);
+    else if (type == DTYPE_Q8_0)
+        ks->gemm_q8_0w(m, n, k, a, lda, b, c, g->c_row, accumulate);
+    else
+        ks->gemm_f32(m, n, k, a, lda, b, c, g->c_row, accumulate);
+#else
+    (void)p;
+    ks->gemm_f32(m, n, k, a, lda, b, c, g->c_row, accumulate);
+#endif
+}
+
+static void run_item(void *arg, int64_t item, int worker)
+{
+    struct job *job = arg;
+    struct worker *w = &job->worker[worker];
+    const struct gemm *g = &job->list[w->product];
+    struct plan p = plan_product(g, job->precision);
+    while (item - w->first >= p.row_blocks * p.strip_blocks) {
+        w->first += p.row_blocks * p.strip_blocks;
+        g = &job->list[++w->product];
+        p = plan_product(g, job->precision);
+    }
+    int64_t strip = (item - w->first) / p.row_blocks * p.item_strips;
+    int64_t row = (item - w->first) % p.row_blocks * p.item_rows, row_end = min_i64(row + p.item_rows, g->m);
+    int64_t col = strip * STRIP, n = min_i64(p.item_strips * STRIP, g->n - col);
+
+    for (int64_t k0 = 0; k0 < g->k; k0 += p.k_block) {
+        int64_t k = min_i64(p.k_block, g->k - k0);
+        const void *b = strips_of(job->ks, &p, g, strip, n, k0, k, w->b);
+        int64_t step = p.pack_a ? p.a_rows : row_end - row;
+        for (int64_t i = row; i < row_end; i += step) {
+            int64_t m = min_i64(step, row_end - i), lda;
+            const void *a = rows_of(job->ks, &p, g, i, m, k0, k, w->a, &lda);
+            multiply(job->ks, &p, g, m, n, k, a, lda, b, g->c + i * g->c_row + col, g->accumulate || k0 > 0);
+        }
+    }
+}
+
+/* k = 0 is an empty sum. */
+static void clear_empty(const struct gemm *g)
+{
+    if (g->k == 0 && !g->accumulate)
+        for (int64_t i = 0; i < g->m; i++)
+            memset(g->c + i * g->c_row, 0, (size_t)g->n * sizeof *g->c);
+}
+
+void gemm_run(const struct kernels *ks, struct pool *pool, struct arena *scratch, enum gemm_precision precision,
+              const struct gemm *list, int64_t count)
+{
+    size_t mark = arena_mark(scratch), a_bytes = 0, b_bytes = 0;
+    int64_t items = 0;
+    for (int64_t i = 0; i < count; i++) {
+        struct plan p = plan_product(&list[i], precision);
+        items += p.row_blocks * p.strip_blocks;
+        a_bytes = p.a_bytes > a_bytes ? p.a_bytes : a_bytes;
+        b_bytes = p.b_bytes > b_bytes ? p.b_bytes : b_bytes;
+    }
+    int threads = pool_threads(pool);
+    struct job job = {ks, list, precision, arena_alloc(scratch, (size_t)threads * sizeof(struct worker))};
+    for (int t = 0; t < threads; t++) {
+        struct worker w = {arena_alloc(scratch, a_bytes), arena_alloc(scratch, b_bytes), 0, 0};
+        if (!scratch->measuring)
+            job.worker[t] = w;
+    }
+    if (!scratch->measuring) {
+        for (int64_t i = 0; i < count; i++)
+            clear_empty(&list[i]);
+        pool_run(pool, items, run_item, &job);
+    }
+    arena_reset(scratch, mark);
+}
