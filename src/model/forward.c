@@ -28,18 +28,15 @@ static struct tensor *head_norm(struct op_ctx *c, const struct spec *s, struct t
 static struct tensor *attend_cached(struct op_ctx *c, const struct batch *b, int64_t layer, struct tensor *q,
                                     struct tensor *k, struct tensor *v, const struct attention *a)
 {
-    struct kv_layer_view *storage = arena_alloc(c->arena, sizeof *storage);
-    struct kv_view view = {0};
-    if (!c->dry) {
-        for (int64_t s = 0; s < b->n_seq; s++) {
-            int64_t row = b->row_start[s], n = b->row_start[s + 1] - row;
-            if (n > 0)
-                kv_put(b->kv, layer, b->slot[s], b->position[row], k->x + row * tensor_cols(k),
-                       v->x + row * tensor_cols(v), n);
-        }
-        *storage = (struct kv_layer_view){b->kv, layer, b->slot};
-        view = kv_layer_view(storage);
+    struct kv_layer_view *storage = op_struct(c, sizeof *storage);
+    *storage = (struct kv_layer_view){b->kv, layer, b->slot};
+    for (int64_t s = 0; !c->dry && s < b->n_seq; s++) {
+        int64_t row = b->row_start[s], n = b->row_start[s + 1] - row;
+        if (n > 0)
+            kv_put(b->kv, layer, b->slot[s], b->position[row], k->x + row * tensor_cols(k), v->x + row * tensor_cols(v),
+                   n);
     }
+    struct kv_view view = kv_layer_view(storage);
     return op_attention_kv(c, q, &view, a);
 }
 

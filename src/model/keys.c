@@ -79,8 +79,7 @@ static const struct {
 } gatings[] = {{1, &router_softmax}, {2, &router_sigmoid}};
 enum { N_GATINGS = sizeof gatings / sizeof *gatings };
 
-static const char *const qk_norms[] = {
-    [QK_NORM_NONE] = "none", [QK_NORM_HEAD] = "head", [QK_NORM_FULL] = "full"};
+static const char *const qk_norms[] = {[QK_NORM_NONE] = "none", [QK_NORM_HEAD] = "head", [QK_NORM_FULL] = "full"};
 enum { N_QK_NORMS = sizeof qk_norms / sizeof *qk_norms };
 
 static bool has_key(const struct family *f, const struct key *k)
@@ -206,7 +205,9 @@ static cadre_err read_scaling(const struct family *f, struct spec *s, const stru
     TRY(gguf_get_string(g, key, &type, &found, err));
     if (strcmp(type.p, "none") == 0)
         return CADRE_OK;
-    real *field = strcmp(type.p, "linear") == 0 ? &s->rope_linear : strcmp(type.p, "yarn") == 0 ? &s->yarn_factor : NULL;
+    real *field = strcmp(type.p, "linear") == 0 ? &s->rope_linear
+                  : strcmp(type.p, "yarn") == 0 ? &s->yarn_factor
+                                                : NULL;
     CHECK(err, field, CADRE_E_UNSUPPORTED, "%s: expected none, linear or yarn, found '%.64s'", key, type.p);
     *field = (real)factor;
     return CADRE_OK;

@@ -1,5 +1,5 @@
-/* The keys of a model file that describe its shape: one table for reading, writing, and for telling whether a family can
- * express a spec. */
+/* The keys of a model file that describe its shape: one table for reading, writing, and for telling whether a family
+ * can express a spec. */
 #ifndef CADRE_MODEL_KEYS_H
 #define CADRE_MODEL_KEYS_H
 

@@ -176,5 +176,5 @@ static void view_block(void *self, int64_t seq, int64_t b, real *scratch, const 
 
 struct kv_view kv_layer_view(struct kv_layer_view *storage)
 {
-    return (struct kv_view){storage, view_block};
+    return (struct kv_view){.self = storage, .block = view_block, .decodes = storage->kv->layout.type != DTYPE_F32};
 }

@@ -1,6 +1,7 @@
 /* Models from files. The border check: every tensor of the spec is there with its shape and a type that has kernels,
  * and nothing else is; after it nothing but reading can fail. Tensors are read one at a time, so the peak is the model
  * and its largest tensor. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,8 +36,8 @@ static cadre_err check_tensor(const struct gguf *g, struct param *p, cadre_error
         shape_text(found, t->n_dims, t->dim);
         return error_set(err, CADRE_E_FORMAT, "tensor '%s': expected shape %s, found %s", p->name, expected, found);
     }
-    CHECK(err, type_offered(t->type), CADRE_E_UNSUPPORTED, "tensor '%s': type %s is not supported (f32, f16, bf16, q8_0 are)",
-          p->name, dtype_info(t->type)->name);
+    CHECK(err, type_offered(t->type), CADRE_E_UNSUPPORTED,
+          "tensor '%s': type %s is not supported (f32, f16, bf16, q8_0 are)", p->name, dtype_info(t->type)->name);
     CHECK(err, p->dim[p->n_dims - 1] % dtype_info(t->type)->block == 0, CADRE_E_FORMAT,
           "tensor '%s': expected rows in whole blocks of %u, found %lld numbers", p->name, dtype_info(t->type)->block,
           (long long)p->dim[p->n_dims - 1]);
@@ -85,7 +86,8 @@ static cadre_err read_raw(const struct gguf *g, const char *name, void **raw, ca
 {
     const struct gguf_tensor *t = gguf_tensor_find(g, name);
     *raw = malloc(t->bytes ? t->bytes : 1);
-    CHECK(err, *raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", name, (unsigned long long)t->bytes);
+    CHECK(err, *raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", name,
+          (unsigned long long)t->bytes);
     return gguf_tensor_read(g, t, *raw, err);
 }
 
@@ -236,7 +238,8 @@ static cadre_err load_tokenizer(const struct gguf *g, const struct model *m, str
         return CADRE_OK;
     tokenizer_free(*out);
     *out = NULL;
-    return error_set(err, CADRE_E_FORMAT, "tokenizer.ggml.tokens: expected at most as many as embedding rows (%lld), found %lld",
+    return error_set(err, CADRE_E_FORMAT,
+                     "tokenizer.ggml.tokens: expected at most as many as embedding rows (%lld), found %lld",
                      (long long)m->spec.n_vocab, (long long)n);
 }
 

@@ -62,8 +62,8 @@ void model_free(struct model *m);
 cadre_err tokenizer_from_gguf(struct tokenizer **out, const struct gguf *g, cadre_error *err);
 cadre_err tokenizer_to_gguf(struct gguf_writer *w, const struct tokenizer_tables *t, cadre_error *err);
 
-/* general.file_type, tensor infos and data of every param; `type` for matrices that may be quantized and whose rows fit its block (others
- * F16 if a row does not fit, vectors and gates F32). Call after all keys are put; then commit. */
+/* general.file_type, tensor infos and data of every param; `type` for matrices that may be quantized and whose rows fit
+ * its block (others F16 if a row does not fit, vectors and gates F32). Call after all keys are put; then commit. */
 cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype type, cadre_error *err);
 
 /* One batch through the model. Rows of sequence s are row_start[s] … row_start[s + 1], at consecutive positions. */

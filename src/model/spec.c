@@ -76,8 +76,7 @@ static cadre_err check_attention(const struct spec *s, cadre_error *err)
     TRY(check_positive("rope.scaling.yarn_beta_slow", s->yarn_beta_slow, err));
     TRY(check_positive("rope.scaling.attn_factor", s->rope_attention_factor, err));
     CHECK(err, s->rope_linear == 1 || s->yarn_factor == 1, CADRE_E_FORMAT,
-          "rope.scaling: linear (%g) and YaRN (%g) exclude each other", (double)s->rope_linear,
-          (double)s->yarn_factor);
+          "rope.scaling: linear (%g) and YaRN (%g) exclude each other", (double)s->rope_linear, (double)s->yarn_factor);
     return CADRE_OK;
 }
 
@@ -147,8 +146,8 @@ static double yarn_pair(const struct spec *s, double turns)
     return (double)s->n_rot * log((double)s->yarn_ctx / (turns * two_pi)) / (2 * log((double)s->rope_base));
 }
 
-/* θ_i = base^(-2i / n_rot) / divisor_i, then / linear; with YaRN (§3.2, §3.4) slow pairs are divided by the factor, fast
- * ones kept, those between mixed: θ_i' = (1 - γ) θ_i / s + γ θ_i, γ falling from 1 at `low` to 0 at `high`; and
+/* θ_i = base^(-2i / n_rot) / divisor_i, then / linear; with YaRN (§3.2, §3.4) slow pairs are divided by the factor,
+ * fast ones kept, those between mixed: θ_i' = (1 - γ) θ_i / s + γ θ_i, γ falling from 1 at `low` to 0 at `high`; and
  * cos and sin grow by 0.1 ln s + 1. */
 real spec_rope(const struct spec *s, const real *freqs, real *inv_freq)
 {
