@@ -255,10 +255,10 @@ static cadre_err scan(struct reader *r)
 /* Put a 0 behind the n bytes at `at`, which a length of 8 bytes precedes. */
 static const char *terminated(struct gguf *g, uint64_t at, uint64_t n)
 {
-    char *s = (char *)g->meta + at;
-    memmove(s - 1, s, (size_t)n);
-    s[n - 1] = 0; /* n = 0: the last byte of the length */
-    return s - 1;
+    char *s = (char *)g->meta + at - 1;
+    memmove(s, s + 1, (size_t)n);
+    s[n] = 0;
+    return s;
 }
 
 static uint64_t table_bytes(const struct gguf_kv *kv)

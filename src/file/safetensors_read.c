@@ -42,7 +42,7 @@ static cadre_err read_header(struct safetensors *s, cadre_error *err)
               ST_LENGTH_BYTES);
     json_error_t json;
     s->header = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &json);
-    if (!s->header && json_error_code(&json) == json_error_out_of_memory)
+    if (!s->header && (json_error_code(&json) == json_error_out_of_memory || !json.text[0])) /* most often no text */
         rc = error_set(err, CADRE_E_MEMORY, "%s: no memory to parse a header of %llu bytes", s->path,
                        (unsigned long long)n);
     else if (!s->header)

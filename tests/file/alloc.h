@@ -1,5 +1,5 @@
-/* The program is linked with -Wl,--wrap for malloc, calloc and realloc: every allocation of the library comes through
- * here, is counted, and can be made to fail. */
+/* The program is linked with -Wl,--wrap for malloc, calloc, realloc and free: every allocation of the library comes
+ * through here, is counted, and can be made to fail. What libc allocates for itself does not. */
 #ifndef CADRE_TESTS_FILE_ALLOC_H
 #define CADRE_TESTS_FILE_ALLOC_H
 
@@ -12,7 +12,7 @@ struct alloc_state {
 };
 extern struct alloc_state alloc_state;
 
-/* Bytes that are allocated now in the whole process; 0 under a sanitizer, which finds leaks by itself. */
+/* Allocations that are not freed yet. */
 size_t alloc_live(void);
 
 #endif
