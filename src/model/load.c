@@ -185,9 +185,10 @@ static struct place take_place(struct arena *a, struct model *m, const struct pa
     const struct weight *w = param_weight(m, p);
     if (!w)
         return (struct place){.vector = arena_alloc(a, (size_t)tensor_count(&p->t) * sizeof(real))};
+    bool lookup = p->def->flags & TENSOR_LOOKUP;
     return (struct place){
-        .rows = p->def->lookup ? arena_alloc(a, p->file_bytes) : NULL,
-        .packed = !p->def->lookup || m->spec.tied ? take_packed(a, p, w) : NULL,
+        .rows = lookup ? arena_alloc(a, p->file_bytes) : NULL,
+        .packed = !lookup || m->spec.tied ? take_packed(a, p, w) : NULL,
     };
 }
 

@@ -36,8 +36,8 @@ static void describe(struct param *p, const struct tensor_walk *w)
     tensor_name(w, p->name);
     memcpy(p->dim, w->dim, sizeof p->dim);
     p->matrix = w->n_dims > 1;
-    p->by_gradient = !w->def->no_gradient;
-    p->no_quantize = w->def->no_quantize || !p->matrix;
+    p->by_gradient = !(w->def->flags & TENSOR_NO_GRADIENT);
+    p->no_quantize = (w->def->flags & TENSOR_KEEP_F32) || !p->matrix;
     /* Operators see matrices: the experts of a layer lie one below the other. */
     p->t.dim[0] = 1;
     for (int i = 0; i + 1 < w->n_dims; i++)

@@ -133,7 +133,7 @@ struct spec_counts spec_count(const struct spec *s)
             n *= w.dim[i];
         c.parameters += n;
         bool expert = w.n_dims == 3;
-        if (!w.def->lookup || s->tied)
+        if (!(w.def->flags & TENSOR_LOOKUP) || s->tied)
             c.active_parameters += expert ? n / s->n_expert * s->router.k : n;
     }
     return c;

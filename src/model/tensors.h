@@ -33,6 +33,12 @@ enum tensor_size {
     SIZE_COUNT
 };
 
+enum {
+    TENSOR_KEEP_F32 = 1,    /* in files: what it decides is worth more than its bytes */
+    TENSOR_NO_GRADIENT = 2, /* not trained by gradients */
+    TENSOR_LOOKUP = 4,      /* rows are looked up one by one: kept as in the file */
+};
+
 struct tensor_def {
     const char *name; /* as in GGUF; of a layer after "blk.N." */
     bool (*present)(const struct spec *s, int64_t layer);
@@ -40,9 +46,7 @@ struct tensor_def {
     enum tensor_slot slot;
     enum tensor_init init;
     enum tensor_size size[4]; /* row-major */
-    bool no_quantize;         /* f32 in files: what it decides is worth more than its bytes */
-    bool no_gradient;
-    bool lookup; /* rows are looked up one by one: kept as in the file */
+    unsigned flags;           /* TENSOR_… */
 };
 
 /* Walk a model's tensors in file order: the globals, then layer by layer.
