@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "file/names.h"
 #include "model/keys.h"
 
 static const struct family *const table[] = {
@@ -31,7 +32,8 @@ static cadre_err require_family(const char *name, const struct family **out, cad
     char known[256] = "";
     for (int i = 0, n = 0; i < N_FAMILIES && n < (int)sizeof known; i++)
         n += snprintf(known + n, sizeof known - (size_t)n, "%s%s", i ? ", " : "", table[i]->name);
-    return error_set(err, CADRE_E_UNSUPPORTED, "unsupported architecture '%.64s' (known: %s)", name, known);
+    return error_set(err, CADRE_E_UNSUPPORTED, "unsupported architecture '%s' (known: %s)", shown(name, strlen(name)).s,
+                     known);
 }
 
 /* What is no number of the spec but a tensor that is there or not. */
@@ -66,12 +68,19 @@ cadre_err spec_from_gguf(struct spec *s, const struct gguf *g, cadre_error *err)
     return spec_check(s, err);
 }
 
-cadre_err spec_to_gguf(struct gguf_writer *w, const struct spec *s, cadre_error *err)
+cadre_err spec_can_write(const struct spec *s, cadre_error *err)
 {
     const struct family *f;
     TRY(require_family(s->family, &f, err));
     TRY(spec_check(s, err));
     TRY(keys_express(f, s, err));
+    return f->can_write ? f->can_write(s, err) : CADRE_OK;
+}
+
+cadre_err spec_to_gguf(struct gguf_writer *w, const struct spec *s, cadre_error *err)
+{
+    TRY(spec_can_write(s, err));
+    const struct family *f = family_find(s->family);
     TRY(gguf_put_string(w, "general.architecture", f->name, strlen(f->name), err));
     TRY(keys_write(f, s, w, err));
     return f->write ? f->write(w, s, err) : CADRE_OK;

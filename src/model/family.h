@@ -26,10 +26,11 @@ struct family {
     struct spec facts;  /* what the name says; keys come on top, then spec_defaults */
     unsigned keys;      /* KEYS(KEY_…) | … it reads and writes besides the common ones */
     bool experts_in_ff; /* feed_forward_length is the width of an expert */
-    /* Keys of its own, with the functions that read them into a spec (defaults not yet filled in) and write them; or
-     * NULL. */
+    /* Keys of its own, with functions to read them into a spec (defaults not yet filled in), to tell whether they can
+     * express one, and to write them; or NULL. */
     const char *const *own_keys; /* NULL-terminated, without "name." */
     cadre_err (*read)(const struct gguf *g, struct spec *s, cadre_error *err);
+    cadre_err (*can_write)(const struct spec *s, cadre_error *err);
     cadre_err (*write)(struct gguf_writer *w, const struct spec *s, cadre_error *err);
 };
 
@@ -38,7 +39,9 @@ const struct family *family_at(int i); /* NULL past the end */
 
 /* An unknown family, a missing key, a key that would change the result and is not understood: errors that name it. */
 cadre_err spec_from_gguf(struct spec *s, const struct gguf *g, cadre_error *err);
-/* general.architecture and all keys. A spec that s->family cannot express is an error ("cadre" can express all). */
+/* Whether a file of s->family can say all that s says; "cadre" always can. */
+cadre_err spec_can_write(const struct spec *s, cadre_error *err);
+/* general.architecture and all keys. */
 cadre_err spec_to_gguf(struct gguf_writer *w, const struct spec *s, cadre_error *err);
 
 extern const struct family family_cadre, family_deepseek, family_llama, family_olmoe, family_qwen2moe, family_qwen3,

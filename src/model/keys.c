@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "file/names.h"
+
 enum kind {
     KIND_I64,
     KIND_INT,
@@ -111,7 +113,8 @@ cadre_err keys_all_known(const struct family *f, const struct gguf *g, cadre_err
         const char *key = gguf_kv_key(g, i);
         if (strncmp(key, f->name, n) == 0 && key[n] == '.')
             CHECK(err, known(f, key + n + 1), CADRE_E_UNSUPPORTED,
-                  "key '%.128s' is not supported for this architecture: ignoring it could change results", key);
+                  "key '%s' is not supported for this architecture: ignoring it could change results",
+                  shown(key, strlen(key)).s);
     }
     return CADRE_OK;
 }
@@ -141,7 +144,7 @@ static cadre_err read_name(const struct gguf *g, const char *key, void *field, e
                 *(enum qk_norm *)field = (enum qk_norm)i;
                 value = qk_norms[i];
             }
-    CHECK(err, value, CADRE_E_UNSUPPORTED, "%s: '%.64s' is not known here", key, s.p);
+    CHECK(err, value, CADRE_E_UNSUPPORTED, "%s: '%s' is not known here", key, shown(s.p, s.n).s);
     return CADRE_OK;
 }
 
@@ -208,7 +211,8 @@ static cadre_err read_scaling(const struct family *f, struct spec *s, const stru
     real *field = strcmp(type.p, "linear") == 0 ? &s->rope_linear
                   : strcmp(type.p, "yarn") == 0 ? &s->yarn_factor
                                                 : NULL;
-    CHECK(err, field, CADRE_E_UNSUPPORTED, "%s: expected none, linear or yarn, found '%.64s'", key, type.p);
+    CHECK(err, field, CADRE_E_UNSUPPORTED, "%s: expected none, linear or yarn, found '%s'", key,
+          shown(type.p, type.n).s);
     *field = (real)factor;
     return CADRE_OK;
 }
@@ -271,7 +275,7 @@ static cadre_err write_key(struct gguf_writer *w, const char *key, const void *f
 static cadre_err write_scaling(const struct family *f, const struct spec *s, struct gguf_writer *w, cadre_error *err)
 {
     char key[KEY_NAME];
-    bool yarn = s->yarn_factor != 1;
+    bool yarn = spec_has_yarn(s);
     if (!yarn && s->rope_linear == 1)
         return CADRE_OK;
     full_name(f, scaling_type, key);
@@ -286,7 +290,7 @@ static bool says_something(const struct key *k, const struct spec *s)
     if (strncmp(k->name, "expert_", 7) == 0 || k->group == KEY_LEADING_DENSE)
         return s->n_expert > 0;
     if (strncmp(k->name, "rope.scaling.", 13) == 0)
-        return s->yarn_factor != 1 || s->rope_attention_factor != 1;
+        return spec_has_yarn(s) || s->rope_attention_factor != 1;
     return true;
 }
 
@@ -294,12 +298,13 @@ cadre_err keys_write(const struct family *f, const struct spec *s, struct gguf_w
 {
     char name[KEY_NAME];
     struct spec out = *s;
+    spec_defaults(&out);
     if (s->n_expert > 0 && (f->experts_in_ff || s->dense_ff == 0))
         out.dense_ff = s->expert_ff; /* readers want the key even when no layer is dense */
     full_name(f, "vocab_size", name);
     TRY(gguf_put_u32(w, name, (uint32_t)s->n_vocab, err));
     for (int i = 0; i < N_KEYS; i++) {
-        if (!has_key(f, &keys[i]) || !says_something(&keys[i], s))
+        if (!has_key(f, &keys[i]) || !says_something(&keys[i], &out))
             continue;
         full_name(f, keys[i].name, name);
         TRY(write_key(w, name, (const char *)&out + keys[i].field, keys[i].kind, err));
@@ -328,16 +333,18 @@ static bool equal(const struct spec *a, const struct spec *b, const struct key *
 
 cadre_err keys_express(const struct family *f, const struct spec *s, cadre_error *err)
 {
-    struct spec facts = f->facts; /* with the fields that other code reads from elsewhere taken from s */
+    struct spec own = *s,
+                facts = f->facts; /* facts with the fields that other code reads from elsewhere taken from s */
     facts.n_expert = s->n_expert;
     facts.expert_ff = f->experts_in_ff ? s->expert_ff : 0;
     facts.shared_ff = f->own_keys ? s->shared_ff : 0;
     spec_defaults(&facts);
+    spec_defaults(&own);
     for (int i = 0; i < N_KEYS; i++) {
         const struct key *k = &keys[i];
         if (has_key(f, k) || (s->n_expert == 0 && !(k->flags & DENSE_TOO)))
             continue;
-        CHECK(err, equal(s, &facts, k), CADRE_E_UNSUPPORTED,
+        CHECK(err, equal(&own, &facts, k), CADRE_E_UNSUPPORTED,
               "a %s file has no key for '%s', and this model differs from what the architecture implies; save it as "
               "cadre",
               f->name, k->name);

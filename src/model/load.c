@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "file/names.h"
 #include "model/family.h"
 #include "model/tensors.h"
 
@@ -63,7 +64,8 @@ static cadre_err check_tensors(const struct gguf *g, struct model *m, cadre_erro
     for (int64_t i = 0; i < gguf_tensor_count(g); i++) {
         const char *name = gguf_tensor_at(g, i)->name;
         CHECK(err, find_param(m, name), CADRE_E_UNSUPPORTED,
-              "tensor '%.64s' is not part of a %s model as its keys describe it", name, m->spec.family);
+              "tensor '%s' is not part of a %s model as its keys describe it", shown(name, strlen(name)).s,
+              m->spec.family);
     }
     return CADRE_OK;
 }

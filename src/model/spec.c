@@ -25,6 +25,10 @@ void spec_defaults(struct spec *s)
     s->yarn_beta_slow = s->yarn_beta_slow != 0 ? s->yarn_beta_slow : 1;
     s->rope_attention_factor = s->rope_attention_factor != 0 ? s->rope_attention_factor : 1;
     s->router.n_expert = s->n_expert;
+    if (s->router.groups.n == 0)
+        s->router.groups = (struct topk_groups){0};
+    else if (s->router.groups.best == 0)
+        s->router.groups.best = 2; /* DeepSeek-V3 */
     s->router.scale = s->router.scale != 0 ? s->router.scale : 1;
     s->router.kind = s->router.kind ? s->router.kind : &router_softmax;
     s->expert_kind = s->expert_kind ? s->expert_kind : &expert_swiglu;
@@ -50,16 +54,25 @@ static cadre_err check_positive(const char *name, real x, cadre_error *err)
     return CADRE_OK;
 }
 
+static cadre_err check_yarn(const struct spec *s, cadre_error *err)
+{
+    TRY(check_ranges(&(struct range){"rope.scaling.original_context_length", s->yarn_ctx, 1, MAX_CTX}, 1, err));
+    TRY(check_positive("rope.scaling.factor", s->yarn_factor, err));
+    TRY(check_positive("rope.scaling.yarn_beta_fast", s->yarn_beta_fast, err));
+    TRY(check_positive("rope.scaling.yarn_beta_slow", s->yarn_beta_slow, err));
+    CHECK(err, s->rope_base > 1, CADRE_E_FORMAT, "rope.freq_base: expected above 1 with YaRN, found %g",
+          (double)s->rope_base);
+    CHECK(err, s->rope_linear == 1, CADRE_E_FORMAT, "rope.scaling: linear (%g) and YaRN (%g) exclude each other",
+          (double)s->rope_linear, (double)s->yarn_factor);
+    return CADRE_OK;
+}
+
 static cadre_err check_attention(const struct spec *s, cadre_error *err)
 {
     const struct range r[] = {
-        {"attention.head_count", s->n_head, 1, MAX_HEADS},
-        {"attention.head_count_kv", s->n_kv_head, 1, s->n_head},
-        {"attention.key_length", s->head_dim, 1, MAX_HEAD_DIM},
-        {"attention.value_length", s->v_dim, 1, MAX_HEAD_DIM},
-        {"rope.dimension_count", s->n_rot, 2, s->head_dim},
-        {"rope.scaling.original_context_length", s->yarn_ctx, 1, MAX_CTX},
-        {"qk_norm", s->qk_norm, QK_NORM_NONE, QK_NORM_FULL},
+        {"attention.head_count", s->n_head, 1, MAX_HEADS},      {"attention.head_count_kv", s->n_kv_head, 1, s->n_head},
+        {"attention.key_length", s->head_dim, 1, MAX_HEAD_DIM}, {"attention.value_length", s->v_dim, 1, MAX_HEAD_DIM},
+        {"rope.dimension_count", s->n_rot, 2, s->head_dim},     {"qk_norm", s->qk_norm, QK_NORM_NONE, QK_NORM_FULL},
     };
     TRY(check_ranges(r, sizeof r / sizeof *r, err));
     CHECK(err, s->n_head % s->n_kv_head == 0, CADRE_E_FORMAT,
@@ -71,13 +84,9 @@ static cadre_err check_attention(const struct spec *s, cadre_error *err)
           "attention.scale: expected 0 (1/sqrt of the head) or above, found %g", (double)s->attention_scale);
     TRY(check_positive("rope.freq_base", s->rope_base, err));
     TRY(check_positive("rope.scaling.factor", s->rope_linear, err));
-    TRY(check_positive("rope.scaling.factor", s->yarn_factor, err));
-    TRY(check_positive("rope.scaling.yarn_beta_fast", s->yarn_beta_fast, err));
-    TRY(check_positive("rope.scaling.yarn_beta_slow", s->yarn_beta_slow, err));
-    TRY(check_positive("rope.scaling.attn_factor", s->rope_attention_factor, err));
-    CHECK(err, s->rope_linear == 1 || s->yarn_factor == 1, CADRE_E_FORMAT,
-          "rope.scaling: linear (%g) and YaRN (%g) exclude each other", (double)s->rope_linear, (double)s->yarn_factor);
-    return CADRE_OK;
+    CHECK(err, s->rope_attention_factor >= 0 && isfinite(s->rope_attention_factor), CADRE_E_FORMAT,
+          "rope.scaling.attn_factor: expected 0 (none) or above, found %g", (double)s->rope_attention_factor);
+    return spec_has_yarn(s) ? check_yarn(s, err) : CADRE_OK;
 }
 
 static cadre_err check_experts(const struct spec *s, cadre_error *err)
@@ -152,7 +161,7 @@ static double yarn_pair(const struct spec *s, double turns)
 real spec_rope(const struct spec *s, const real *freqs, real *inv_freq)
 {
     double factor = (double)s->yarn_factor, low = 0, high = 0;
-    if (factor != 1) {
+    if (spec_has_yarn(s)) {
         low = fmax(0, floor(yarn_pair(s, (double)s->yarn_beta_fast)));
         high = fmin((double)s->n_rot - 1, ceil(yarn_pair(s, (double)s->yarn_beta_slow)));
     }
@@ -160,12 +169,12 @@ real spec_rope(const struct spec *s, const real *freqs, real *inv_freq)
         double theta = pow((double)s->rope_base, -2.0 * (double)i / (double)s->n_rot) / (double)s->rope_linear;
         if (freqs)
             theta /= (double)freqs[i];
-        if (factor != 1) {
+        if (spec_has_yarn(s)) {
             double keep = 1 - fmin(1, fmax(0, ((double)i - low) / fmax(0.001, high - low)));
             theta = (1 - keep) * theta / factor + keep * theta;
         }
         inv_freq[i] = (real)theta;
     }
-    double scale = (double)s->rope_attention_factor;
-    return (real)(factor != 1 ? scale * (0.1 * log(factor) + 1) : scale);
+    double scale = s->rope_attention_factor != 0 ? (double)s->rope_attention_factor : 1;
+    return (real)(spec_has_yarn(s) ? scale * (0.1 * log(factor) + 1) : scale);
 }

@@ -17,11 +17,17 @@ static cadre_err read(const struct gguf *g, struct spec *s, cadre_error *err)
     return CADRE_OK;
 }
 
-static cadre_err write(struct gguf_writer *w, const struct spec *s, cadre_error *err)
+static cadre_err can_write(const struct spec *s, cadre_error *err)
 {
+    CHECK(err, s->n_expert > 0, CADRE_E_UNSUPPORTED, "deepseek: expected a model with experts; save as llama");
     CHECK(err, s->shared_ff % s->expert_ff == 0, CADRE_E_UNSUPPORTED,
           "deepseek: expected a shared width that is a multiple of the experts' (%lld), found %lld; save as cadre",
           (long long)s->expert_ff, (long long)s->shared_ff);
+    return CADRE_OK;
+}
+
+static cadre_err write(struct gguf_writer *w, const struct spec *s, cadre_error *err)
+{
     return gguf_put_u32(w, "deepseek.expert_shared_count", (uint32_t)(s->shared_ff / s->expert_ff), err);
 }
 
@@ -31,5 +37,6 @@ const struct family family_deepseek = {
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_LEADING_DENSE) | KEYS(KEY_WEIGHTS_SCALE),
     .own_keys = own_keys,
     .read = read,
+    .can_write = can_write,
     .write = write,
 };
