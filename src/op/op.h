@@ -110,6 +110,7 @@ enum {
 struct kv_view {
     void *self;
     void (*block)(void *self, int64_t seq, int64_t b, real *scratch, const real **k, const real **v, int64_t stride[2]);
+    bool decodes; /* a block costs a decode: it is asked for once for all kv heads, else once for each */
 };
 
 struct attention {
