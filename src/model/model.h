@@ -23,9 +23,11 @@ struct model {
     struct layer *layers;
     struct param *params; /* every tensor of the model, in file order */
     int64_t n_params;
-    real *inv_freq; /* [n_rot / 2] */
-    void *memory;   /* owns everything above */
-    size_t bytes;   /* resident bytes of weights */
+    struct tensor *rope_freqs; /* NULL: none */
+    real *inv_freq;            /* [n_rot / 2] */
+    struct rope rope;
+    void *memory; /* owns the values of everything above */
+    size_t bytes; /* resident bytes of weights */
 };
 
 /* One tensor of a model as files and optimizers see it. */
@@ -39,6 +41,8 @@ struct param {
     bool no_quantize; /* gates and norms stay f32 in files */
     enum dtype type;  /* as in the file it came from; F32 for a new one */
     uint64_t file_bytes;
+    int64_t layer; /* -1: none */
+    const struct tensor_def *def;
 };
 
 /* From a file, for inference: weights repacked into strips and held in own memory. An unknown family, a missing or
@@ -58,11 +62,11 @@ void model_free(struct model *m);
 cadre_err tokenizer_from_gguf(struct tokenizer **out, const struct gguf *g, cadre_error *err);
 cadre_err tokenizer_to_gguf(struct gguf_writer *w, const struct tokenizer_tables *t, cadre_error *err);
 
-/* Tensor infos and data of every param; `type` for matrices that may be quantized and whose rows fit its block (others
- * F16 if a row does not fit, vectors and gates F32). Call after all keys are put; then commit. */
+/* general.file_type, tensor infos and data of every param; `type` for matrices that may be quantized and whose rows fit
+ * its block (others F16 if a row does not fit, vectors and gates F32). Call after all keys are put; then commit. */
 cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype type, cadre_error *err);
 
-/* One batch through the model. Rows of sequence s are row_start[s] … row_start[s + 1]. */
+/* One batch through the model. Rows of sequence s are row_start[s] … row_start[s + 1], at consecutive positions. */
 struct batch {
     int64_t n_tok, n_seq;
     const int32_t *token;     /* [n_tok] */

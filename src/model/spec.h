@@ -23,9 +23,16 @@ struct spec {
     bool qkv_bias, o_bias;
     enum qk_norm qk_norm;
     real attention_scale; /* 0: 1 / √head_dim */
+
+    /* position: rotary embedding, stretched for contexts beyond those of pre-training */
     int64_t n_rot;
     bool rope_pairs;
-    real rope_base, rope_linear; /* linear scaling: positions divided by it; 1 = none */
+    real rope_base, rope_linear;         /* linear scaling: positions divided by it; 1 = none */
+    real yarn_factor;                    /* YaRN (Peng et al. 2023); 0 or 1 = none; excludes linear */
+    int64_t yarn_ctx;                    /* with YaRN: context of pre-training that the factor stretches */
+    real yarn_beta_fast, yarn_beta_slow; /* turns within yarn_ctx above / below which a pair is kept / stretched */
+    real rope_attention_factor;          /* cos and sin are multiplied by it (besides YaRN's own); 0 or 1 = none */
+    bool rope_freqs;                     /* a tensor of divisors of the frequencies exists (Llama 3.1) */
 
     /* feed-forward: layers below n_dense_leading, or all when n_expert = 0, are dense */
     int64_t n_dense_leading, dense_ff;
@@ -38,10 +45,20 @@ struct spec {
     const struct expert_kind *expert_kind;
 };
 
+static inline bool spec_has_yarn(const struct spec *s)
+{
+    return s->yarn_factor != 0 && s->yarn_factor != 1;
+}
+
 static inline bool spec_layer_is_moe(const struct spec *s, int64_t layer)
 {
     return s->n_expert > 0 && layer >= s->n_dense_leading;
 }
+
+/* Fill in what a zero leaves open: kv heads as many as heads, head_dim = d_model / n_head, n_rot = head_dim, rope base
+ * 10000, no scaling, YaRN's usual constants, softmax router, SwiGLU experts; and bring what means the same to one form:
+ * no groups, no scaling; the router's number of experts is the model's. */
+void spec_defaults(struct spec *s);
 
 /* Every number in range and consistent (heads divide, k <= experts, …); names the field and what is wrong. */
 cadre_err spec_check(const struct spec *s, cadre_error *err);
@@ -51,5 +68,9 @@ struct spec_counts {
         active_parameters; /* per token; active counts the output matrix, not the embedding lookup unless tied */
 };
 struct spec_counts spec_count(const struct spec *s);
+
+/* Radians per position of each rotated pair, [n_rot / 2]; freqs: the divisors or NULL. Returns the factor of cos and
+ * sin. */
+real spec_rope(const struct spec *s, const real *freqs, real *inv_freq);
 
 #endif
