@@ -162,9 +162,11 @@ typedef struct cadre_generate_options {
     bool (*cancel)(void *user);
     /* Logits of prompt position `position`, [vocabulary], before sampling. */
     bool (*on_logits)(void *user, int64_t position, const float *logits, int64_t n);
-    /* Routing of one prompt or generated position in one layer: k experts (-1 = none) and weights; layers without
-     * experts give k times -1 and 0. */
-    bool (*on_routing)(void *user, int64_t layer, int64_t position, const int32_t *expert, const float *weight, int k);
+    /* Write what was computed for every prompt position to safetensors files; NULL: none.
+     *   logits:  tokens i32 [n], logits f32 [n, vocabulary], before sampling, streamed
+     *   routing: router_topk i32 [layers, n, k] in order of falling score, -1 = none (all of a dense layer);
+     *            router_weights f32 [layers, n, k], final weights */
+    const char *logits_path, *routing_path;
     void *user;
 } cadre_generate_options;
 

@@ -135,7 +135,8 @@ cadre_err cadre_eval(cadre_model *m, const char *text, size_t n, const cadre_eva
 {
     cadre_error own = {0};
     err = err ? err : &own;
-    CHECK(err, m && text && o && out, CADRE_E_ARG, "cadre_eval: model, text, options and out must be given");
+    CHECK(err, m && m->model && text && o && out, CADRE_E_ARG,
+          "cadre_eval: a model with weights, text, options and out must be given");
     struct evaluation e = {.m = m};
     *out = (cadre_eval_result){0};
     cadre_err rc = open_evaluation(&e, text, n, o, err);

@@ -1,10 +1,10 @@
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/checked.h"
 #include "base/clock.h"
 #include "engine/memory.h"
+#include "engine/record.h"
 #include "engine/sampler.h"
 #include "engine/session.h"
 
@@ -20,6 +20,7 @@ struct job {
     struct sampling sampling;
     struct rng rng;
     struct session *session;
+    struct record record;
     struct candidate *candidates;
     int32_t *prompt;
     size_t n_prompt;
@@ -46,8 +47,8 @@ static cadre_err read_options(struct job *j, struct session_options *so, cadre_e
     so->kv = dtype_by_name(kv);
     CHECK(err, so->kv == DTYPE_F32 || so->kv == DTYPE_F16 || so->kv == DTYPE_BF16 || so->kv == DTYPE_Q8_0, CADRE_E_ARG,
           "kv: expected f32, f16, bf16 or q8_0, found '%s'", kv);
-    so->all_logits = o->on_logits != NULL;
-    so->routing = o->on_routing != NULL;
+    so->all_logits = o->on_logits || o->logits_path;
+    so->routing = o->routing_path != NULL;
     return CADRE_OK;
 }
 
@@ -84,7 +85,8 @@ static cadre_err open_job(struct job *j, const char *prompt, cadre_error *err)
     j->ids = malloc(((size_t)min_i64(j->o->max_tokens, so.n_ctx) + 1) * sizeof *j->ids);
     j->candidates = malloc((size_t)spec->n_vocab * sizeof *j->candidates);
     CHECK(err, j->ids && j->candidates, CADRE_E_MEMORY, "no memory for a generation");
-    return session_new(&j->session, j->m, &so, err);
+    TRY(session_new(&j->session, j->m, &so, err));
+    return record_open(&j->record, spec, j->prompt, (int64_t)j->n_prompt, j->o->logits_path, j->o->routing_path, err);
 }
 
 static cadre_err check_cancel(const struct job *j, cadre_error *err)
@@ -93,33 +95,10 @@ static cadre_err check_cancel(const struct job *j, cadre_error *err)
     return CADRE_OK;
 }
 
-/* Hand the routing of a chunk to the observer, layer by layer. */
-static bool show_routing(const struct job *j, const struct session_output *out)
-{
-    const struct spec *s = &j->m->model->spec;
-    int k = s->router.k;
-    int32_t none[64];
-    float zero[64] = {0}, weight[64];
-    if (k < 1 || k > 64)
-        return true;
-    for (int i = 0; i < k; i++)
-        none[i] = -1;
-    for (int64_t l = 0; l < s->n_layer; l++) {
-        const struct routing *r = &out->routing[l];
-        for (int64_t i = 0; i < out->n; i++) {
-            for (int e = 0; r->id && e < k; e++)
-                weight[e] = (float)r->weight->x[i * k + e];
-            if (!j->o->on_routing(j->o->user, l, out->first + i, r->id ? r->id + i * k : none, r->id ? weight : zero,
-                                  k))
-                return false;
-        }
-    }
-    return true;
-}
-
 static cadre_err feed_prompt(struct job *j, const real **logits, cadre_error *err)
 {
     int64_t n_vocab = j->m->model->spec.n_vocab;
+    bool all = j->o->on_logits || j->o->logits_path;
     for (size_t at = 0; at < j->n_prompt;) {
         struct session_output out;
         int64_t n = min_i64(SESSION_CHUNK, (int64_t)(j->n_prompt - at));
@@ -129,12 +108,11 @@ static cadre_err feed_prompt(struct job *j, const real **logits, cadre_error *er
             for (int64_t i = 0; i < n; i++)
                 CHECK(err, j->o->on_logits(j->o->user, out.first + i, out.logits + i * n_vocab, n_vocab),
                       CADRE_E_CANCELLED, "stopped by the caller while logits were taken");
-        CHECK(err, !out.routing || show_routing(j, &out), CADRE_E_CANCELLED,
-              "stopped by the caller while routing was taken");
-        *logits = out.logits + (j->o->on_logits ? (n - 1) * n_vocab : 0);
+        TRY(record_chunk(&j->record, &out, err));
+        *logits = out.logits + (all ? (n - 1) * n_vocab : 0);
         at += (size_t)n;
     }
-    return CADRE_OK;
+    return record_commit(&j->record, err);
 }
 
 /* Bytes at the end of the text that may turn out to be the beginning of the stop text. */
@@ -252,7 +230,7 @@ cadre_err cadre_generate(cadre_model *m, const char *prompt, const cadre_generat
     err = err ? err : &own;
     if (g)
         *g = (cadre_generation){0};
-    CHECK(err, m && o, CADRE_E_ARG, "cadre_generate: model and options must be given");
+    CHECK(err, m && m->model && o, CADRE_E_ARG, "cadre_generate: a model with weights and options must be given");
     struct job j = {.m = m, .o = o};
     const real *logits = NULL;
     double start = 0, middle = 0;
@@ -271,6 +249,7 @@ cadre_err cadre_generate(cadre_model *m, const char *prompt, const cadre_generat
         g->tokens_per_s = j.n_ids > 1 ? (double)(j.n_ids - 1) / (clock_now() - middle) : 0;
         give_result(&j, g);
     }
+    record_close(&j.record);
     session_free(j.session);
     free(j.candidates);
     free(j.prompt);

@@ -130,7 +130,8 @@ cadre_err cadre_bench(cadre_model *m, const cadre_bench_options *o, cadre_bench_
 {
     cadre_error own = {0};
     err = err ? err : &own;
-    CHECK(err, m && o && out, CADRE_E_ARG, "cadre_bench: model, options and out must be given");
+    CHECK(err, m && m->model && o && out, CADRE_E_ARG,
+          "cadre_bench: a model with weights, options and out must be given");
     CHECK(err, o->prompt >= 1 && o->generate >= 1 && o->repeats >= 1 && o->repeats <= MAX_REPEATS, CADRE_E_ARG,
           "bench: expected at least one prompt token, one generated token and 1 to %d repeats, found %d, %d and %d",
           MAX_REPEATS, o->prompt, o->generate, o->repeats);

@@ -35,6 +35,15 @@ static cadre_err check_file(const char *path, uint64_t memory, cadre_error *err)
     return CADRE_OK;
 }
 
+static cadre_err open_tokenizer(struct tokenizer **out, const char *path, cadre_error *err)
+{
+    struct gguf *g;
+    TRY(gguf_open(&g, path, err));
+    cadre_err rc = tokenizer_from_gguf(out, g, err);
+    gguf_close(g);
+    return rc;
+}
+
 cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_model_options *options, cadre_error *err)
 {
     CHECK(err, out && path && options, CADRE_E_ARG, "cadre_model_open: out, path and options must be given");
@@ -43,15 +52,18 @@ cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_mode
     enum isa isa;
     cpu_detect(&cpu);
     TRY(isa_choose(options->isa, &cpu, &isa, err));
-    TRY(check_file(path, options->memory, err));
+    if (!options->tokenizer_only)
+        TRY(check_file(path, options->memory, err));
     struct cadre_model *m = calloc(1, sizeof *m);
     CHECK(err, m, CADRE_E_MEMORY, "no memory for a model");
     m->memory = options->memory;
     kernels_init(&m->kernels, &cpu, isa);
     cadre_err rc = pool_new(&m->pool, options->threads > 0 ? options->threads : cpu.cores, err);
-    if (rc == CADRE_OK)
+    if (rc == CADRE_OK && options->tokenizer_only)
+        rc = open_tokenizer(&m->tokenizer, path, err);
+    else if (rc == CADRE_OK)
         rc = model_open(&m->model, path, &m->tokenizer, m->pool, err);
-    if (rc == CADRE_OK)
+    if (rc == CADRE_OK && m->model)
         rc = runtime_fits(m, 0, "nothing", err);
     if (rc) {
         cadre_model_close(m);
