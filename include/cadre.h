@@ -95,10 +95,11 @@ CADRE_API cadre_err cadre_machine_get(cadre_machine *out, cadre_error *err);
 typedef struct cadre_model cadre_model;
 
 typedef struct cadre_model_options {
-    int threads;     /* 0: physical cores */
-    const char *isa; /* NULL: the best there is, or what the environment variable CADRE_ISA says */
-    uint64_t memory; /* budget in bytes for weights, KV cache and scratch together; 0: none. A model that does not
-                        fit is refused with the figures. */
+    int threads;         /* 0: physical cores */
+    const char *isa;     /* NULL: the best there is, or what the environment variable CADRE_ISA says */
+    uint64_t memory;     /* budget in bytes for weights, KV cache and scratch together; 0: none. A model that does not
+                            fit is refused with the figures. */
+    bool tokenizer_only; /* read no weights: for cadre_tokenize and cadre_detokenize */
 } cadre_model_options;
 
 CADRE_API cadre_model_options cadre_model_options_default(void);
