@@ -95,10 +95,11 @@ CADRE_API cadre_err cadre_machine_get(cadre_machine *out, cadre_error *err);
 typedef struct cadre_model cadre_model;
 
 typedef struct cadre_model_options {
-    int threads;     /* 0: physical cores */
-    const char *isa; /* NULL: the best there is, or what the environment variable CADRE_ISA says */
-    uint64_t memory; /* budget in bytes for weights, KV cache and scratch together; 0: none. A model that does not
-                        fit is refused with the figures. */
+    int threads;         /* 0: physical cores */
+    const char *isa;     /* NULL: the best there is, or what the environment variable CADRE_ISA says */
+    uint64_t memory;     /* budget in bytes for weights, KV cache and scratch together; 0: none. A model that does not
+                            fit is refused with the figures. */
+    bool tokenizer_only; /* read no weights: for cadre_tokenize and cadre_detokenize */
 } cadre_model_options;
 
 CADRE_API cadre_model_options cadre_model_options_default(void);
@@ -162,9 +163,11 @@ typedef struct cadre_generate_options {
     bool (*cancel)(void *user);
     /* Logits of prompt position `position`, [vocabulary], before sampling. */
     bool (*on_logits)(void *user, int64_t position, const float *logits, int64_t n);
-    /* Routing of one prompt or generated position in one layer: k experts (-1 = none) and weights; layers without
-     * experts give k times -1 and 0. */
-    bool (*on_routing)(void *user, int64_t layer, int64_t position, const int32_t *expert, const float *weight, int k);
+    /* Write what was computed for every prompt position to safetensors files; NULL: none.
+     *   logits:  tokens i32 [n], logits f32 [n, vocabulary], before sampling, streamed
+     *   routing: router_topk i32 [layers, n, k] in order of falling score, -1 = none (all of a dense layer);
+     *            router_weights f32 [layers, n, k], final weights */
+    const char *logits_path, *routing_path;
     void *user;
 } cadre_generate_options;
 
