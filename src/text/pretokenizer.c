@@ -41,7 +41,8 @@
 /* Alternatives: */
 #define ENDINGS "'(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])" /* 's 't 'm 'd 're 've 'll */
 #define BLANKS "[" S "]+(?![^" S "])|[" S "]+"               /* the last blank stays with what follows */
-/* Tried at the beginning of a run of blanks only, or else the time would grow with the square of the run. */
+/* Tried at the beginning of a run of blanks only: from every blank on, the interpreter's time would grow with the
+ * square of the run. */
 #define BLANKS_AT_END "(?<![" S "])[" S "]++\\z"
 #define LINES "[" S "]*[\\r\\n]+|" BLANKS
 

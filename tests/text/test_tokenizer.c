@@ -293,22 +293,6 @@ static void long_runs_are_matched(void **s)
     free(text);
 }
 
-/* Four megabytes of blanks before a digit, for the row with an expression for blanks at the end: were they tried from
- * every blank on, the test's time limit would pass. */
-static void blanks_take_linear_time(void **s)
-{
-    (void)s;
-    enum { N = 4 << 20 };
-    char *text = malloc(N);
-    memset(text, ' ', N - 1);
-    text[N - 1] = '1';
-    vocab_init(&v, "deepseek-llm");
-    struct tokenizer *t = make(&v.tables);
-    assert_round_trip(t, text, N);
-    tokenizer_free(t);
-    free(text);
-}
-
 /* ---- special tokens ---- */
 
 static void special_tokens_match_first(void **s)
@@ -543,7 +527,6 @@ int main(void)
         cmocka_unit_test(any_bytes_come_back),
         cmocka_unit_test(words_of_each_kind),
         cmocka_unit_test(long_runs_are_matched),
-        cmocka_unit_test(blanks_take_linear_time),
         cmocka_unit_test(special_tokens_match_first),
         cmocka_unit_test(words_are_taken_whole_where_the_row_says_so),
         cmocka_unit_test(bytes_without_a_token_become_u_fffd),
