@@ -255,10 +255,9 @@ static float tanh_(float x)
         p = fmaf(p, z, TANH_T2);
         p = fmaf(p, z, TANH_T1);
         p = fmaf(p, z, TANH_T0);
-        return fmaf(x * z, p, x);
+        return copysignf(fmaf(mag * z, p, mag), x);
     }
-    float y = 1.0f - 2.0f / (exp_(mag + mag) + 1.0f);
-    return x < 0 ? -y : y;
+    return copysignf(1.0f - 2.0f / (exp_(mag + mag) + 1.0f), x);
 }
 #endif
 
