@@ -96,7 +96,7 @@ static void detect_x86(struct cpu *c)
     }
     c->best = c->amx_bf16 ? ISA_AMX : c->avx512 ? ISA_AVX512 : c->avx2_fma ? ISA_AVX2 : ISA_GENERIC;
     unsigned brand[12] = {0};
-    if (__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
+    if ((unsigned)__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
         for (unsigned i = 0; i < 3; i++)
             __get_cpuid(0x80000002u + i, &brand[4 * i], &brand[4 * i + 1], &brand[4 * i + 2], &brand[4 * i + 3]);
         char text[49] = {0};
