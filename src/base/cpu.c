@@ -96,7 +96,7 @@ static void detect_x86(struct cpu *c)
     }
     c->best = c->amx_bf16 ? ISA_AMX : c->avx512 ? ISA_AVX512 : c->avx2_fma ? ISA_AVX2 : ISA_GENERIC;
     unsigned brand[12] = {0};
-    if (__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
+    if ((unsigned)__get_cpuid_max(0x80000000u, NULL) >= 0x80000004u) {
         for (unsigned i = 0; i < 3; i++)
             __get_cpuid(0x80000002u + i, &brand[4 * i], &brand[4 * i + 1], &brand[4 * i + 2], &brand[4 * i + 3]);
         char text[49] = {0};
@@ -128,4 +128,12 @@ cadre_err isa_parse(const char *name, const struct cpu *cpu, enum isa *out, cadr
         return CADRE_OK;
     }
     return error_set(err, CADRE_E_ARG, "isa: expected generic, avx2, avx512 or amx, found '%s'", name);
+}
+
+cadre_err isa_choose(const char *name, const struct cpu *cpu, enum isa *out, cadre_error *err)
+{
+    *out = cpu->best;
+    if (!name)
+        name = getenv("CADRE_ISA");
+    return name && *name ? isa_parse(name, cpu, out, err) : CADRE_OK;
 }

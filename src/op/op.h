@@ -100,14 +100,17 @@ struct tensor *op_rope(struct op_ctx *c, struct tensor *x, int64_t head_dim, con
                        const struct rope *rope);
 
 /* ---- attention.c: causal, over several sequences of different length (ragged), through a KV view */
-enum { KV_BLOCK = 64 }; /* positions; blocks count from position 0 of the sequence, so results do not depend on batches */
+enum {
+    KV_BLOCK = 64
+}; /* positions; blocks count from position 0 of the sequence, so results do not depend on batches */
 
 /* Where keys and values of one layer are: block(self, seq, b) gives positions b * KV_BLOCK … of sequence seq as f32
- * rows, the i-th at *k + i * stride[0] and *v + i * stride[1]; for a compressed cache it decodes into `scratch`, which holds
- * KV_BLOCK * (k_width + v_width) reals. Only the first positions that exist are valid. */
+ * rows, the i-th at *k + i * stride[0] and *v + i * stride[1]; for a compressed cache it decodes into `scratch`, which
+ * holds KV_BLOCK * (k_width + v_width) reals. Only the first positions that exist are valid. */
 struct kv_view {
     void *self;
     void (*block)(void *self, int64_t seq, int64_t b, real *scratch, const real **k, const real **v, int64_t stride[2]);
+    bool decodes; /* a block costs a decode: it is asked for once for all kv heads, else once for each */
 };
 
 struct attention {
@@ -116,7 +119,7 @@ struct attention {
     int64_t window;                             /* 0: all; else a key is visible when q - k < window */
     int64_t n_seq;
     const int64_t *row_start; /* [n_seq + 1] rows of q that belong to each sequence */
-    const int64_t *position;  /* [n_seq] position of each sequence's first row; its row i sees keys 0 … position + i */
+    const int64_t *position; /* [n_seq] position of each sequence's first row; its row i sees keys 0 … position + i */
 };
 /* Over keys and values of the same call (training; position must be 0): q [n, n_head * head_dim],
  * k [n, n_kv_head * head_dim], v [n, n_kv_head * v_dim] → [n, n_head * v_dim]. Differentiable. */

@@ -3,7 +3,9 @@
  * Operators are eager: a call computes its output at once. With a tape the call also records how to go back; without
  * one the same call is inference and keeps nothing. Outputs, gradients and what a backward needs live in the
  * context's arena; nothing else is allocated. A *dry* run (measuring arena, no arithmetic, no reads of data)
- * over the same builder plans the arena exactly: every size depends on shapes alone.
+ * over the same builder plans the arena exactly: every size depends on shapes alone. What even a dry run has to read
+ * (tensors, tape nodes, saved structs) is taken with op_struct: it is counted in the measuring arena, and lies in a
+ * small real arena, `plan`.
  *
  * Operators cannot fail: shapes are checked when a model is built or loaded, and the arena is planned; a wrong shape
  * is a bug of ours and asserts. */
@@ -22,10 +24,12 @@
 enum { TENSOR_MAX_DIMS = 4 };
 
 /* Row-major, contiguous. x: values. g: gradient of the loss, the same shape; for tensors made by operators it is
- * allocated and zeroed on first use in the backward pass, for parameters it belongs to the trainer and is added to. */
+ * allocated and zeroed on first use in the backward pass, for parameters it belongs to the trainer and is added to
+ * (in a dry run x is not touched and g only has to be non-null where track is set). */
 struct tensor {
     real *x;
-    real *g;
+    real *g;             /* read it through tensor_grad */
+    struct tensor *base; /* NULL, or the tensor that this one is a view of: they share x and g */
     int n_dims;
     int64_t dim[TENSOR_MAX_DIMS];
     bool track; /* a gradient is wanted: a parameter being trained, or made from one under a tape */
@@ -84,7 +88,11 @@ struct op_ctx {
     struct tape *tape; /* NULL: inference */
     enum gemm_precision precision;
     bool dry;
+    struct arena *plan; /* dry run: real memory for structs; given back by its owner as a whole */
 };
+
+/* Memory that is also readable in a dry run: for structs and other small things, never for values. */
+void *op_struct(struct op_ctx *c, size_t size);
 
 /* A new tensor in the arena, values undefined. track is set by the operator. */
 struct tensor *op_new(struct op_ctx *c, int n_dims, const int64_t *dim);
@@ -103,8 +111,21 @@ void tape_push(struct op_ctx *c, op_back *back, void *saved);
 
 /* The gradient array of t, allocated and zeroed on first use. In a dry run it only counts. */
 real *tensor_grad(struct op_ctx *c, struct tensor *t);
+/* The same for a caller that writes every element: on first use the array is not zeroed and *accumulate is false. */
+real *tensor_grad_write(struct op_ctx *c, struct tensor *t, bool *accumulate);
 
 /* Go back from a scalar: d loss / d loss = scale, then every recorded backward in reverse. Empties the tape. */
 void tape_backward(struct op_ctx *c, struct tensor *loss, real scale);
+
+/* ---- for those who write operators; both do no arithmetic in a dry run */
+
+/* fn over the rows in pieces of bounded size, on whichever thread is free. */
+typedef void op_rows_fn(void *arg, int64_t from, int64_t to);
+void op_rows_run(struct op_ctx *c, int64_t rows, int64_t cols, op_rows_fn *fn, void *arg);
+
+/* out[cols] += the sum over all rows, in an order that shape alone decides: chunks of 256 rows, then a tree over the
+ * chunks. fn adds rows from … to, ascending, to sum[cols]. Scratch comes from the arena and is given back. */
+typedef void op_cols_fn(void *arg, int64_t from, int64_t to, real *sum);
+void op_cols_run(struct op_ctx *c, int64_t rows, int64_t cols, op_cols_fn *fn, void *arg, real *out);
 
 #endif
