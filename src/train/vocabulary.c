@@ -140,7 +140,7 @@ cadre_err vocabulary_open(struct vocabulary *v, const char *path, const struct t
     struct sample s = {0};
     char source[24], *bytes = NULL;
     size_t n;
-    uint64_t hash;
+    uint64_t hash = 0;
     *v = (struct vocabulary){0};
     cadre_err rc = sample_open(&s, cfg, texts, weights, n_texts, &hash, err);
     if (rc == CADRE_OK) {
