@@ -201,7 +201,8 @@ static struct op_ctx context(struct trainer *t, struct arena *arena, struct tape
                            .arena = arena,
                            .tape = tape,
                            .precision = strcmp(t->cfg.precision, "bf16") == 0 ? GEMM_BF16 : GEMM_F32,
-                           .dry = arena->measuring};
+                           .dry = arena->measuring,
+                           .plan = arena->measuring ? &t->arena : NULL};
 }
 
 /* Count the layer's decisions and add its balance terms to the loss. */
@@ -284,15 +285,18 @@ static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_se
     return CADRE_OK;
 }
 
-/* The same builders over a measuring arena give the working memory to the byte. */
+/* The same builders over a measuring arena give the working memory to the byte. While planning, t->arena holds the
+ * builders' structs. */
 static cadre_err plan_memory(struct trainer *t, cadre_error *err)
 {
-    struct arena plan;
+    struct arena measure;
     double unused = 0;
-    arena_init_measuring(&plan);
-    TRY(micro_step(t, &plan, 1, &unused, err));
-    TRY(micro_eval(t, &plan, t->cfg.micro_tokens / t->cfg.sequence, &unused, err));
-    return arena_init(&t->arena, plan.peak, err);
+    arena_init_measuring(&measure);
+    TRY(arena_init(&t->arena, OP_PLAN_BYTES, err));
+    TRY(micro_step(t, &measure, 1, &unused, err));
+    TRY(micro_eval(t, &measure, t->cfg.micro_tokens / t->cfg.sequence, &unused, err));
+    arena_destroy(&t->arena);
+    return arena_init(&t->arena, measure.peak, err);
 }
 
 /* ---- steps --------------------------------------------------------------------------------------------- */
@@ -497,10 +501,9 @@ static cadre_err open_trainer(struct trainer *t, cadre_error *err)
           o->config, t->cfg.balance);
     t->optimizer = optimizer_find(t->cfg.optimizer);
     CHECK(err, t->optimizer, CADRE_E_ARG, "%s: [train] optimizer: there is no '%s'", o->config, t->cfg.optimizer);
-    const struct family *family = family_find(t->cfg.spec.family);
-    CHECK(err, family && family->can_write, CADRE_E_ARG, "%s: [model] family: models of '%s' cannot be written",
-          o->config, t->cfg.spec.family);
-    TRY(family->can_write(&t->cfg.spec, err));
+    cadre_err rc = spec_can_write(&t->cfg.spec, err);
+    if (rc)
+        return error_wrap(err, rc, "%s: [model]", o->config);
     TRY(make_paths(t, err));
     kernels_init(&t->kernels, &cpu, t->isa);
     TRY(pool_new(&t->pool, t->n_threads, err));
