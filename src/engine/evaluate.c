@@ -29,7 +29,11 @@ struct evaluation {
 static cadre_err run(struct evaluation *e, struct arena *arena, int64_t n_seq, double *nats, cadre_error *err)
 {
     const struct spec *s = &e->m->model->spec;
-    struct op_ctx c = {.k = &e->m->kernels, .pool = e->m->pool, .arena = arena, .dry = arena->measuring};
+    struct op_ctx c = {.k = &e->m->kernels, .pool = e->m->pool, .arena = arena};
+    if (arena->measuring) {
+        c.dry = true;
+        c.plan = &e->arena;
+    }
     struct batch b = {.n_tok = n_seq * e->window,
                       .n_seq = n_seq,
                       .token = e->token,
@@ -67,12 +71,14 @@ static cadre_err allocate(struct evaluation *e, cadre_error *err)
         e->position[i] = (int32_t)((int64_t)i % e->window);
     for (int64_t i = 0; i <= e->most; i++)
         e->row_start[i] = i * e->window;
-    struct arena plan;
-    arena_init_measuring(&plan);
+    struct arena measure;
+    arena_init_measuring(&measure);
     double unused = 0;
-    TRY(run(e, &plan, e->most, &unused, err));
-    TRY(runtime_fits(e->m, plan.peak, "working memory", err));
-    return arena_init(&e->arena, plan.peak, err);
+    TRY(arena_init(&e->arena, OP_PLAN_BYTES, err)); /* the builders' structs */
+    TRY(run(e, &measure, e->most, &unused, err));
+    arena_destroy(&e->arena);
+    TRY(runtime_fits(e->m, measure.peak, "working memory", err));
+    return arena_init(&e->arena, measure.peak, err);
 }
 
 static cadre_err all_windows(struct evaluation *e, const cadre_eval_options *o, cadre_eval_result *r, cadre_error *err)

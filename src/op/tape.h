@@ -91,6 +91,9 @@ struct op_ctx {
     struct arena *plan; /* dry run: real memory for structs; given back by its owner as a whole */
 };
 
+/* Address space for `plan`, far above what the structs of any model take; only what is touched costs memory. */
+#define OP_PLAN_BYTES ((size_t)256 << 20)
+
 /* Memory that is also readable in a dry run: for structs and other small things, never for values. */
 void *op_struct(struct op_ctx *c, size_t size);
 

@@ -50,7 +50,7 @@ struct key {
 
 static const struct key keys[] = {
     C("model", "name", name, K_NAME, 0, 0, "cadre"),
-    M("family", family, K_NAME, 0, 0, "qwen2moe"),
+    M("family", family, K_NAME, 0, 0, "cadre"),
     M("layers", layers, K_INT, 1, MODEL_MAX_LAYERS, NULL),
     M("width", width, K_INT, 1, 1 << 20, NULL),
     M("heads", heads, K_INT, 1, 4096, NULL),
