@@ -10,14 +10,14 @@
 enum isa { ISA_GENERIC, ISA_AVX2, ISA_AVX512, ISA_AMX, ISA_COUNT };
 
 struct cpu {
-    enum isa best;      /* highest level that processor and kernel allow */
-    bool avx2_fma;      /* AVX2, FMA, F16C, BMI2 */
-    bool avx512;        /* F, BW, DQ, VL */
+    enum isa best; /* highest level that processor and kernel allow */
+    bool avx2_fma; /* AVX2, FMA, F16C, BMI2 */
+    bool avx512;   /* F, BW, DQ, VL */
     bool avx512_vnni;
     bool avx512_bf16;
     bool amx_bf16;
     bool amx_int8;
-    int cores;          /* physical cores that this process may run on */
+    int cores; /* physical cores that this process may run on */
     char name[64];
 };
 
@@ -27,5 +27,7 @@ void cpu_detect(struct cpu *out);
 const char *isa_name(enum isa isa);
 /* "generic", "avx2", "avx512", "amx" → level; an unknown name, or a level this machine lacks, is an error. */
 cadre_err isa_parse(const char *name, const struct cpu *cpu, enum isa *out, cadre_error *err);
+/* The level to use: `name`, or when it is NULL the environment variable CADRE_ISA, or the best there is. */
+cadre_err isa_choose(const char *name, const struct cpu *cpu, enum isa *out, cadre_error *err);
 
 #endif

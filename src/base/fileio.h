@@ -26,6 +26,6 @@ struct atomic_file {
 cadre_err atomic_file_open(struct atomic_file *a, const char *path, cadre_error *err);
 cadre_err atomic_file_write(struct atomic_file *a, const void *data, size_t n, cadre_error *err);
 cadre_err atomic_file_commit(struct atomic_file *a, cadre_error *err); /* closes; on failure the old file stays */
-void atomic_file_abort(struct atomic_file *a);                          /* no effect after commit */
+void atomic_file_abort(struct atomic_file *a);                         /* no effect after commit */
 
 #endif

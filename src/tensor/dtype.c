@@ -8,7 +8,10 @@
 float f16_to_f32(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, exp = (h >> 10) & 31, frac = h & 1023;
-    union { uint32_t u; float f; } v;
+    union {
+        uint32_t u;
+        float f;
+    } v;
     if (exp == 31)
         v.u = sign | 0x7f800000u | frac << 13;
     else if (exp)
@@ -22,7 +25,10 @@ float f16_to_f32(uint16_t h)
 
 uint16_t f32_to_f16(float f)
 {
-    union { float f; uint32_t u; } v = {.f = f};
+    union {
+        float f;
+        uint32_t u;
+    } v = {.f = f};
     uint16_t sign = (uint16_t)(v.u >> 16 & 0x8000);
     uint32_t mag = v.u & 0x7fffffffu;
     if (mag > 0x7f800000u)
@@ -71,6 +77,7 @@ SCALAR_ENCODE(f16_encode, uint16_t, f32_to_f16(src[i]))
 SCALAR_DECODE(bf16_decode, uint16_t, bf16_to_f32(x))
 SCALAR_ENCODE(bf16_encode, uint16_t, f32_to_bf16(src[i]))
 SCALAR_DECODE(f64_decode, double, (float)x)
+SCALAR_DECODE(u8_decode, uint8_t, (float)x)
 SCALAR_DECODE(i8_decode, int8_t, (float)x)
 SCALAR_DECODE(i16_decode, int16_t, (float)x)
 SCALAR_DECODE(i32_decode, int32_t, (float)x)
@@ -88,7 +95,15 @@ static void q8_0_decode(const void *src, float *dst, size_t n)
     }
 }
 
-/* d = max|x| / 127, q = round(x / d), halves away from zero, as every writer of the format does. */
+/* Where d underflows to 0 or is not finite no integer says anything: 0. */
+static int8_t q8_0_round(float x)
+{
+    float r = roundf(x);
+    return r >= -127 && r <= 127 ? (int8_t)r : 0;
+}
+
+/* d = max|x| / 127, q = round(x / d), halves away from zero, as every writer of the format does. A NaN or infinity
+ * makes d one, so that the block decodes to NaN and is not taken for weights. */
 static void q8_0_encode(const float *src, void *dst, size_t n)
 {
     unsigned char *p = dst;
@@ -96,13 +111,13 @@ static void q8_0_encode(const float *src, void *dst, size_t n)
         const float *x = src + b * Q8_0_BLOCK;
         float max = 0;
         for (int i = 0; i < Q8_0_BLOCK; i++)
-            max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
+            max = fabsf(x[i]) > max || isnan(x[i]) ? fabsf(x[i]) : max;
         float d = max / 127.0f, inverse = d != 0 ? 1.0f / d : 0;
         uint16_t h = f32_to_f16(d);
         p[0] = (unsigned char)h;
         p[1] = (unsigned char)(h >> 8);
         for (int i = 0; i < Q8_0_BLOCK; i++)
-            p[2 + i] = (unsigned char)(int8_t)roundf(x[i] * inverse);
+            p[2 + i] = (unsigned char)q8_0_round(x[i] * inverse);
     }
 }
 
@@ -116,6 +131,7 @@ static const struct dtype_info rows[DTYPE_COUNT] = {
     [DTYPE_I32] = {"i32", "I32", 26, 1, 4, i32_decode, NULL},
     [DTYPE_I64] = {"i64", "I64", 27, 1, 8, i64_decode, NULL},
     [DTYPE_F64] = {"f64", "F64", 28, 1, 8, f64_decode, NULL},
+    [DTYPE_U8] = {"u8", "U8", -1, 1, 1, u8_decode, NULL},
 };
 
 const struct dtype_info *dtype_info(enum dtype t)

@@ -17,6 +17,7 @@ enum dtype {
     DTYPE_I32,
     DTYPE_I64,
     DTYPE_F64,
+    DTYPE_U8,
     DTYPE_COUNT,
     DTYPE_NONE = -1
 };
@@ -44,14 +45,20 @@ uint16_t f32_to_f16(float f); /* round to nearest even; overflow gives infinity,
 
 static inline float bf16_to_f32(uint16_t h)
 {
-    union { uint32_t u; float f; } v = {.u = (uint32_t)h << 16};
+    union {
+        uint32_t u;
+        float f;
+    } v = {.u = (uint32_t)h << 16};
     return v.f;
 }
 
 /* Round to nearest even; a NaN keeps its sign and becomes quiet. */
 static inline uint16_t f32_to_bf16(float f)
 {
-    union { float f; uint32_t u; } v = {.f = f};
+    union {
+        float f;
+        uint32_t u;
+    } v = {.f = f};
     if ((v.u & 0x7fffffffu) > 0x7f800000u)
         return (uint16_t)((v.u >> 16) | 64);
     return (uint16_t)((v.u + 0x7fffu + ((v.u >> 16) & 1)) >> 16);

@@ -34,9 +34,13 @@ struct tokenizer;
 cadre_err tokenizer_new(struct tokenizer **out, const struct tokenizer_tables *tables, cadre_error *err);
 void tokenizer_free(struct tokenizer *t);
 
+/* Whether BOS is added when a vocabulary does not say: what readers put into `add_bos` then. */
+bool tokenizer_default_add_bos(const char *model, const char *pre);
+
 int64_t tokenizer_size(const struct tokenizer *t);
 int32_t tokenizer_bos(const struct tokenizer *t), tokenizer_eos(const struct tokenizer *t);
-bool tokenizer_is_end(const struct tokenizer *t, int32_t id); /* eos or eot */
+bool tokenizer_is_end(const struct tokenizer *t,
+                      int32_t id); /* eos, eot, or a token whose name says so, as <|im_end|> */
 
 enum {
     TOKENIZE_SPECIAL = 1, /* the text of control and user-defined tokens becomes their id (else plain text) */

@@ -1,0 +1,87 @@
+#include "model/family.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "file/names.h"
+#include "model/keys.h"
+
+static const struct family *const table[] = {
+    &family_llama, &family_qwen2moe, &family_qwen3, &family_qwen3moe, &family_olmoe, &family_deepseek, &family_cadre,
+};
+enum { N_FAMILIES = sizeof table / sizeof *table };
+
+const struct family *family_at(int i)
+{
+    return i >= 0 && i < N_FAMILIES ? table[i] : NULL;
+}
+
+const struct family *family_find(const char *name)
+{
+    for (int i = 0; i < N_FAMILIES; i++)
+        if (strcmp(table[i]->name, name) == 0)
+            return table[i];
+    return NULL;
+}
+
+static cadre_err require_family(const char *name, const struct family **out, cadre_error *err)
+{
+    *out = family_find(name);
+    if (*out)
+        return CADRE_OK;
+    char known[256] = "";
+    for (int i = 0, n = 0; i < N_FAMILIES && n < (int)sizeof known; i++)
+        n += snprintf(known + n, sizeof known - (size_t)n, "%s%s", i ? ", " : "", table[i]->name);
+    return error_set(err, CADRE_E_UNSUPPORTED, "unsupported architecture '%s' (known: %s)", shown(name, strlen(name)).s,
+                     known);
+}
+
+/* What is no number of the spec but a tensor that is there or not. */
+static cadre_err read_shapes(struct spec *s, const struct gguf *g, cadre_error *err)
+{
+    const struct gguf_tensor *t = gguf_tensor_find(g, "token_embd.weight");
+    CHECK(err, t, CADRE_E_FORMAT, "tensor 'token_embd.weight': expected in every model, not found");
+    s->n_vocab = t->dim[1];
+    s->tied = !gguf_tensor_find(g, "output.weight");
+    s->rope_freqs = gguf_tensor_find(g, "rope_freqs.weight") != NULL;
+    return CADRE_OK;
+}
+
+cadre_err spec_from_gguf(struct spec *s, const struct gguf *g, cadre_error *err)
+{
+    struct gguf_string name;
+    bool found;
+    const struct family *f;
+    TRY(gguf_get_string(g, "general.architecture", &name, &found, err));
+    CHECK(err, found, CADRE_E_FORMAT, "general.architecture: expected in every model, not found");
+    TRY(require_family(name.p, &f, err));
+    *s = f->facts;
+    snprintf(s->family, sizeof s->family, "%s", f->name);
+    TRY(keys_all_known(f, g, err));
+    TRY(keys_read(f, s, g, err));
+    TRY(read_shapes(s, g, err));
+    if (f->experts_in_ff && s->n_expert > 0)
+        s->expert_ff = s->dense_ff;
+    if (f->read)
+        TRY(f->read(g, s, err));
+    spec_defaults(s);
+    return spec_check(s, err);
+}
+
+cadre_err spec_can_write(const struct spec *s, cadre_error *err)
+{
+    const struct family *f;
+    TRY(require_family(s->family, &f, err));
+    TRY(spec_check(s, err));
+    TRY(keys_express(f, s, err));
+    return f->can_write ? f->can_write(s, err) : CADRE_OK;
+}
+
+cadre_err spec_to_gguf(struct gguf_writer *w, const struct spec *s, cadre_error *err)
+{
+    TRY(spec_can_write(s, err));
+    const struct family *f = family_find(s->family);
+    TRY(gguf_put_string(w, "general.architecture", f->name, strlen(f->name), err));
+    TRY(keys_write(f, s, w, err));
+    return f->write ? f->write(w, s, err) : CADRE_OK;
+}

@@ -1,0 +1,50 @@
+/* Model families as data: one small file each in families/, one row in the table. A family is what its name alone says
+ * (facts) and which keys say the rest. */
+#ifndef CADRE_MODEL_FAMILY_H
+#define CADRE_MODEL_FAMILY_H
+
+#include "file/gguf.h"
+#include "model/spec.h"
+
+/* The keys that not every family has; those every family has are in the same table (keys.c). */
+enum spec_key {
+    KEY_COMMON, /* every family */
+    KEY_EXPERT_FF,
+    KEY_SHARED_FF,
+    KEY_LEADING_DENSE,
+    KEY_GATING,
+    KEY_WEIGHTS_NORM,
+    KEY_WEIGHTS_SCALE,
+    KEY_GROUPS,
+    KEY_ATTENTION_SCALE,
+    KEY_OWN, /* keys that only this project's own architecture has */
+};
+#define KEYS(k) (1u << (k))
+
+struct family {
+    const char *name;   /* general.architecture */
+    struct spec facts;  /* what the name says; keys come on top, then spec_defaults */
+    unsigned keys;      /* KEYS(KEY_…) | … it reads and writes besides the common ones */
+    bool experts_in_ff; /* feed_forward_length is the width of an expert */
+    /* Keys of its own, with functions to read them into a spec (defaults not yet filled in), to tell whether they can
+     * express one, and to write them; or NULL. */
+    const char *const *own_keys; /* NULL-terminated, without "name." */
+    cadre_err (*read)(const struct gguf *g, struct spec *s, cadre_error *err);
+    cadre_err (*can_write)(const struct spec *s, cadre_error *err);
+    cadre_err (*write)(struct gguf_writer *w, const struct spec *s, cadre_error *err);
+};
+
+const struct family *family_find(const char *name);
+const struct family *family_at(int i); /* NULL past the end */
+
+/* An unknown family, a missing key, a key that would change the result and is not understood: errors that name it. */
+cadre_err spec_from_gguf(struct spec *s, const struct gguf *g, cadre_error *err);
+/* Whether a file of s->family can say all that s says; "cadre" always can. */
+cadre_err spec_can_write(const struct spec *s, cadre_error *err);
+/* general.architecture and all keys. */
+cadre_err spec_to_gguf(struct gguf_writer *w, const struct spec *s, cadre_error *err);
+
+extern const struct family family_cadre, family_deepseek, family_llama, family_olmoe, family_qwen2moe, family_qwen3,
+    family_qwen3moe;
+
+#endif

@@ -1,0 +1,30 @@
+/* The KV cache: keys and values of past positions, per sequence and layer, in a number format. */
+#ifndef CADRE_MODEL_KV_H
+#define CADRE_MODEL_KV_H
+
+#include "base/error.h"
+#include "op/op.h"
+#include "tensor/dtype.h"
+
+struct kv_cache;
+
+struct kv_layout {
+    int64_t n_layer, n_seq, n_ctx; /* room for n_seq sequences of n_ctx positions */
+    int64_t k_width, v_width;      /* numbers per position and layer */
+    enum dtype type;               /* F32, F16, BF16, Q8_0 (widths must be multiples of 32) */
+};
+
+cadre_err kv_new(struct kv_cache **out, const struct kv_layout *layout, cadre_error *err);
+void kv_free(struct kv_cache *kv);
+size_t kv_bytes(const struct kv_cache *kv);
+/* Store n rows at position … of a sequence. */
+void kv_put(struct kv_cache *kv, int64_t layer, int64_t seq, int64_t position, const real *k, const real *v, int64_t n);
+/* A view of one layer over the sequences slot[0 … n_seq); valid while kv and slot live. storage is the caller's. */
+struct kv_layer_view {
+    struct kv_cache *kv;
+    int64_t layer;
+    const int32_t *slot;
+};
+struct kv_view kv_layer_view(struct kv_layer_view *storage);
+
+#endif

@@ -1,0 +1,86 @@
+/* A model: spec, weights, and the one forward pass that training and inference share. */
+#ifndef CADRE_MODEL_MODEL_H
+#define CADRE_MODEL_MODEL_H
+
+#include "file/gguf.h"
+#include "model/kv.h"
+#include "model/spec.h"
+#include "text/tokenizer.h"
+
+struct layer {
+    struct tensor *attn_norm, *ffn_norm;
+    struct weight q, k, v, o;
+    struct tensor *q_bias, *k_bias, *v_bias, *o_bias; /* NULL: none */
+    struct tensor *q_norm, *k_norm;                   /* NULL: none */
+    struct expert_weights ffn;                        /* dense layers */
+    struct moe_layer moe;                             /* MoE layers */
+};
+
+struct model {
+    struct spec spec;
+    struct weight embedding, output; /* output is the embedding's twin when tied */
+    struct tensor *output_norm;
+    struct layer *layers;
+    struct param *params; /* every tensor of the model, in file order */
+    int64_t n_params;
+    struct tensor *rope_freqs; /* NULL: none */
+    real *inv_freq;            /* [n_rot / 2] */
+    struct rope rope;
+    void *memory; /* owns the values of everything above */
+    size_t bytes; /* resident bytes of weights */
+};
+
+/* One tensor of a model as files and optimizers see it. */
+struct param {
+    char name[64]; /* GGUF name, "blk.0.ffn_gate_exps.weight" */
+    int n_dims;
+    int64_t dim[4];   /* row-major: the last is contiguous (GGUF lists them the other way round) */
+    struct tensor t;  /* training: values and gradient, f32; x is NULL in models opened for inference except vectors */
+    bool matrix;      /* two dims or more: weight decay applies, may be quantized */
+    bool by_gradient; /* false for the routers' selection bias */
+    bool no_quantize; /* gates and norms stay f32 in files */
+    enum dtype type;  /* as in the file it came from; F32 for a new one */
+    uint64_t file_bytes;
+    int64_t layer; /* -1: none */
+    const struct tensor_def *def;
+};
+
+/* From a file, for inference: weights repacked into strips and held in own memory. An unknown family, a missing or
+ * extra tensor, a wrong shape or type is an error that names it. tokenizer may be NULL when not wanted. pool speeds
+ * up packing. */
+cadre_err model_open(struct model **out, const char *path, struct tokenizer **tokenizer, struct pool *pool,
+                     cadre_error *err);
+/* From a file, for training or rewriting: every tensor decoded to f32 in params[].t.x; with_grad adds gradients. */
+cadre_err model_open_params(struct model **out, const struct gguf *g, bool with_grad, cadre_error *err);
+/* A new one with random weights: normal with deviation init_std, output projections (o, down) scaled by
+ * 1/√(2 n_layer), norms 1, biases 0. */
+cadre_err model_new(struct model **out, const struct spec *spec, uint64_t seed, real init_std, bool with_grad,
+                    cadre_error *err);
+void model_free(struct model *m);
+
+/* The tokenizer tables of a GGUF file (borrowed from g), and the keys that hold them. */
+cadre_err tokenizer_from_gguf(struct tokenizer **out, const struct gguf *g, cadre_error *err);
+cadre_err tokenizer_to_gguf(struct gguf_writer *w, const struct tokenizer_tables *t, cadre_error *err);
+
+/* general.file_type, tensor infos and data of every param; `type` for matrices that may be quantized and whose rows fit
+ * its block (others F16 if a row does not fit, vectors and gates F32). Call after all keys are put; then commit. */
+cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype type, cadre_error *err);
+
+/* One batch through the model. Rows of sequence s are row_start[s] … row_start[s + 1], at consecutive positions. */
+struct batch {
+    int64_t n_tok, n_seq;
+    const int32_t *token;     /* [n_tok] */
+    const int32_t *position;  /* [n_tok] */
+    const int64_t *row_start; /* [n_seq + 1] */
+    struct kv_cache *kv;      /* NULL (training, evaluation): keys and values of the batch itself, positions from 0 */
+    const int32_t *slot;      /* [n_seq] cache sequence of each; with kv */
+    const int32_t *want;      /* rows whose logits are wanted; NULL: all */
+    int64_t n_want;
+    const struct moe_hooks *hooks; /* NULL: none */
+    struct routing *routing;       /* [n_layer] out, or NULL; entries of dense layers have id = NULL */
+    struct tensor **hidden;        /* [n_layer] out: residual stream after each layer, or NULL */
+};
+/* Logits [n_want, n_vocab], in c->arena. NULL and err on a failing hook. */
+struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err);
+
+#endif

@@ -1,0 +1,180 @@
+#include "model/spec.h"
+
+#include <math.h>
+#include <stddef.h>
+
+#include "base/checked.h"
+#include "model/tensors.h"
+
+/* Bounds far beyond any model, so that products of two of them cannot overflow. */
+enum { MAX_HEADS = 1 << 14, MAX_HEAD_DIM = 1 << 16, MAX_WIDTH = 1 << 24, MAX_VOCAB = 1 << 26, MAX_CTX = 1 << 30 };
+static const uint64_t max_parameters = (uint64_t)1 << 46; /* with gradients and f64 still far below 2^63 bytes */
+
+void spec_defaults(struct spec *s)
+{
+    int64_t per_head = s->n_head > 0 ? s->d_model / s->n_head : 0;
+    s->n_kv_head = s->n_kv_head ? s->n_kv_head : s->n_head;
+    s->head_dim = s->head_dim ? s->head_dim : per_head;
+    s->v_dim = s->v_dim ? s->v_dim : per_head;
+    s->n_rot = s->n_rot ? s->n_rot : s->head_dim;
+    s->rope_base = s->rope_base != 0 ? s->rope_base : 10000;
+    s->rope_linear = s->rope_linear != 0 ? s->rope_linear : 1;
+    s->yarn_factor = s->yarn_factor != 0 ? s->yarn_factor : 1;
+    s->yarn_ctx = s->yarn_ctx ? s->yarn_ctx : s->n_ctx;
+    s->yarn_beta_fast = s->yarn_beta_fast != 0 ? s->yarn_beta_fast : 32;
+    s->yarn_beta_slow = s->yarn_beta_slow != 0 ? s->yarn_beta_slow : 1;
+    s->rope_attention_factor = s->rope_attention_factor != 0 ? s->rope_attention_factor : 1;
+    s->router.n_expert = s->n_expert;
+    if (s->router.groups.n == 0)
+        s->router.groups = (struct topk_groups){0};
+    else if (s->router.groups.best == 0)
+        s->router.groups.best = 2; /* DeepSeek-V3 */
+    s->router.scale = s->router.scale != 0 ? s->router.scale : 1;
+    s->router.kind = s->router.kind ? s->router.kind : &router_softmax;
+    s->expert_kind = s->expert_kind ? s->expert_kind : &expert_swiglu;
+}
+
+struct range {
+    const char *name;
+    int64_t value, min, max;
+};
+
+static cadre_err check_ranges(const struct range *r, size_t n, cadre_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        CHECK(err, r[i].value >= r[i].min && r[i].value <= r[i].max, CADRE_E_FORMAT,
+              "%s: expected %lld to %lld, found %lld", r[i].name, (long long)r[i].min, (long long)r[i].max,
+              (long long)r[i].value);
+    return CADRE_OK;
+}
+
+static cadre_err check_positive(const char *name, real x, cadre_error *err)
+{
+    CHECK(err, x > 0 && isfinite(x), CADRE_E_FORMAT, "%s: expected a number above 0, found %g", name, (double)x);
+    return CADRE_OK;
+}
+
+static cadre_err check_yarn(const struct spec *s, cadre_error *err)
+{
+    TRY(check_ranges(&(struct range){"rope.scaling.original_context_length", s->yarn_ctx, 1, MAX_CTX}, 1, err));
+    TRY(check_positive("rope.scaling.factor", s->yarn_factor, err));
+    TRY(check_positive("rope.scaling.yarn_beta_fast", s->yarn_beta_fast, err));
+    TRY(check_positive("rope.scaling.yarn_beta_slow", s->yarn_beta_slow, err));
+    CHECK(err, s->rope_base > 1, CADRE_E_FORMAT, "rope.freq_base: expected above 1 with YaRN, found %g",
+          (double)s->rope_base);
+    CHECK(err, s->rope_linear == 1, CADRE_E_FORMAT, "rope.scaling: linear (%g) and YaRN (%g) exclude each other",
+          (double)s->rope_linear, (double)s->yarn_factor);
+    return CADRE_OK;
+}
+
+static cadre_err check_attention(const struct spec *s, cadre_error *err)
+{
+    const struct range r[] = {
+        {"attention.head_count", s->n_head, 1, MAX_HEADS},      {"attention.head_count_kv", s->n_kv_head, 1, s->n_head},
+        {"attention.key_length", s->head_dim, 1, MAX_HEAD_DIM}, {"attention.value_length", s->v_dim, 1, MAX_HEAD_DIM},
+        {"rope.dimension_count", s->n_rot, 2, s->head_dim},     {"qk_norm", s->qk_norm, QK_NORM_NONE, QK_NORM_FULL},
+    };
+    TRY(check_ranges(r, sizeof r / sizeof *r, err));
+    CHECK(err, s->n_head % s->n_kv_head == 0, CADRE_E_FORMAT,
+          "attention.head_count: expected a multiple of head_count_kv (%lld), found %lld", (long long)s->n_kv_head,
+          (long long)s->n_head);
+    CHECK(err, s->n_rot % 2 == 0, CADRE_E_FORMAT, "rope.dimension_count: expected an even number, found %lld",
+          (long long)s->n_rot);
+    CHECK(err, s->attention_scale >= 0 && isfinite(s->attention_scale), CADRE_E_FORMAT,
+          "attention.scale: expected 0 (1/sqrt of the head) or above, found %g", (double)s->attention_scale);
+    TRY(check_positive("rope.freq_base", s->rope_base, err));
+    TRY(check_positive("rope.scaling.factor", s->rope_linear, err));
+    CHECK(err, s->rope_attention_factor >= 0 && isfinite(s->rope_attention_factor), CADRE_E_FORMAT,
+          "rope.scaling.attn_factor: expected 0 (none) or above, found %g", (double)s->rope_attention_factor);
+    return spec_has_yarn(s) ? check_yarn(s, err) : CADRE_OK;
+}
+
+static cadre_err check_experts(const struct spec *s, cadre_error *err)
+{
+    CHECK(err, s->n_expert >= 0 && s->n_expert <= MODEL_MAX_EXPERTS, CADRE_E_FORMAT,
+          "expert_count: expected 0 to %d, found %d", MODEL_MAX_EXPERTS, s->n_expert);
+    if (s->n_expert == 0 || s->n_dense_leading > 0)
+        TRY(check_ranges(&(struct range){"feed_forward_length", s->dense_ff, 1, MAX_WIDTH}, 1, err));
+    if (s->n_expert == 0)
+        return CADRE_OK;
+    const struct range r[] = {
+        {"leading_dense_block_count", s->n_dense_leading, 0, s->n_layer - 1},
+        {"expert_feed_forward_length", s->expert_ff, 1, MAX_WIDTH},
+        {"expert_shared_feed_forward_length", s->shared_ff, 0, MAX_WIDTH},
+        {"expert_used_count", s->router.k, 1, s->n_expert},
+    };
+    TRY(check_ranges(r, sizeof r / sizeof *r, err));
+    CHECK(err, s->router.n_expert == s->n_expert, CADRE_E_FORMAT,
+          "the router's number of experts: expected expert_count (%d), found %d", s->n_expert, s->router.n_expert);
+    CHECK(err, !s->shared_gated || s->shared_ff > 0, CADRE_E_FORMAT,
+          "expert_shared_feed_forward_length: expected at least 1 with a gated shared expert, found 0");
+    CHECK(err, s->router.kind && s->expert_kind, CADRE_E_FORMAT, "no router or expert kind is set");
+    return router_config_check(&s->router, err);
+}
+
+cadre_err spec_check(const struct spec *s, cadre_error *err)
+{
+    const struct range r[] = {
+        {"block_count", s->n_layer, 1, MODEL_MAX_LAYERS},
+        {"embedding_length", s->d_model, 1, MAX_WIDTH},
+        {"vocab_size", s->n_vocab, 1, MAX_VOCAB},
+        {"context_length", s->n_ctx, 1, MAX_CTX},
+    };
+    TRY(check_ranges(r, sizeof r / sizeof *r, err));
+    TRY(check_positive("attention.layer_norm_rms_epsilon", s->norm_eps, err));
+    TRY(check_attention(s, err));
+    TRY(check_experts(s, err));
+    uint64_t total = 0, n;
+    struct tensor_walk w = tensor_walk(s);
+    while (tensor_next(&w))
+        CHECK(err, tensor_size_ok(&w, &n) && add_ok(total, n, &total) && total <= max_parameters, CADRE_E_FORMAT,
+              "the model: expected at most %llu parameters; its sizes make more", (unsigned long long)max_parameters);
+    return CADRE_OK;
+}
+
+struct spec_counts spec_count(const struct spec *s)
+{
+    struct spec_counts c = {0};
+    struct tensor_walk w = tensor_walk(s);
+    while (tensor_next(&w)) {
+        int64_t n = 1;
+        for (int i = 0; i < w.n_dims; i++)
+            n *= w.dim[i];
+        c.parameters += n;
+        bool expert = w.n_dims == 3;
+        if (!(w.def->flags & TENSOR_LOOKUP) || s->tied)
+            c.active_parameters += expert ? n / s->n_expert * s->router.k : n;
+    }
+    return c;
+}
+
+/* The pair that makes `turns` full turns within the context of pre-training. */
+static double yarn_pair(const struct spec *s, double turns)
+{
+    static const double two_pi = 6.283185307179586;
+    return (double)s->n_rot * log((double)s->yarn_ctx / (turns * two_pi)) / (2 * log((double)s->rope_base));
+}
+
+/* θ_i = base^(-2i / n_rot) / divisor_i, then / linear; with YaRN (§3.2, §3.4) slow pairs are divided by the factor,
+ * fast ones kept, those between mixed: θ_i' = (1 - γ) θ_i / s + γ θ_i, γ falling from 1 at `low` to 0 at `high`; and
+ * cos and sin grow by 0.1 ln s + 1. */
+real spec_rope(const struct spec *s, const real *freqs, real *inv_freq)
+{
+    double factor = (double)s->yarn_factor, low = 0, high = 0;
+    if (spec_has_yarn(s)) {
+        low = fmax(0, floor(yarn_pair(s, (double)s->yarn_beta_fast)));
+        high = fmin((double)s->n_rot - 1, ceil(yarn_pair(s, (double)s->yarn_beta_slow)));
+    }
+    for (int64_t i = 0; i < s->n_rot / 2; i++) {
+        double theta = pow((double)s->rope_base, -2.0 * (double)i / (double)s->n_rot) / (double)s->rope_linear;
+        if (freqs)
+            theta /= (double)freqs[i];
+        if (spec_has_yarn(s)) {
+            double keep = 1 - fmin(1, fmax(0, ((double)i - low) / fmax(0.001, high - low)));
+            theta = (1 - keep) * theta / factor + keep * theta;
+        }
+        inv_freq[i] = (real)theta;
+    }
+    double scale = s->rope_attention_factor != 0 ? (double)s->rope_attention_factor : 1;
+    return (real)(spec_has_yarn(s) ? scale * (0.1 * log(factor) + 1) : scale);
+}

@@ -1,0 +1,25 @@
+/* Expert kinds: one file in expert/ and one row each. An expert is anything that a router can choose. */
+#ifndef CADRE_MOE_EXPERT_H
+#define CADRE_MOE_EXPERT_H
+
+#include "op/op.h"
+
+/* Weights of all experts of one layer; those a kind does not use have n = 0. */
+struct expert_weights {
+    struct weight gate, up; /* [n_expert][ff, d] */
+    struct weight down;     /* [n_expert][d, ff] */
+};
+
+struct expert_kind {
+    const char *name;
+    /* rows [R, d] grouped by expert (offset as in op_linear_grouped) → [R, d] */
+    struct tensor *(*forward)(struct op_ctx *c, const struct expert_weights *w, struct tensor *rows,
+                              const int64_t *offset);
+};
+
+const struct expert_kind *expert_kind_find(const char *name);
+const struct expert_kind *expert_kind_at(int i);
+
+extern const struct expert_kind expert_swiglu; /* expert/swiglu.c: down(silu(gate x) · up x), Shazeer 2020 */
+
+#endif

@@ -1,0 +1,12 @@
+/* E(x) = W_down (silu(W_gate x) · W_up x) (Shazeer 2020), all experts of a layer in three grouped products. */
+#include "moe/expert.h"
+
+static struct tensor *forward(struct op_ctx *c, const struct expert_weights *w, struct tensor *rows,
+                              const int64_t *offset)
+{
+    struct tensor *gate = op_linear_grouped(c, rows, &w->gate, offset, NULL);
+    struct tensor *up = op_linear_grouped(c, rows, &w->up, offset, NULL);
+    return op_linear_grouped(c, op_swiglu(c, gate, up), &w->down, offset, NULL);
+}
+
+const struct expert_kind expert_swiglu = {.name = "swiglu", .forward = forward};

@@ -1,0 +1,267 @@
+/* Holds a tokenizer to the golden suite: `golden_text FILE.gguf[.gz]…`. Beside each vocabulary lie FILE.gguf.inp and
+ * .out (texts and their ids), and for some nasty-NAME.jsonl. A vocabulary of a kind that is not offered must be
+ * refused as such. */
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/fileio.h"
+#include "file/gguf.h"
+#include "text/tokenizer.h"
+
+static int failures;
+
+#define REQUIRE(cond, ...)                                                                                             \
+    do {                                                                                                               \
+        if (!(cond)) {                                                                                                 \
+            fprintf(stderr, __VA_ARGS__);                                                                              \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+static void *take(void *p)
+{
+    REQUIRE(p, "no memory\n");
+    return p;
+}
+
+static int32_t id_of(const struct gguf *g, const char *key)
+{
+    int64_t v = -1;
+    bool found;
+    cadre_error err = {0};
+    REQUIRE(!gguf_get_i64(g, key, &v, &found, &err), "%s\n", err.text);
+    return (int32_t)v;
+}
+
+static bool flag_of(const struct gguf *g, const char *key, bool otherwise)
+{
+    bool found;
+    cadre_error err = {0};
+    REQUIRE(!gguf_get_bool(g, key, &otherwise, &found, &err), "%s\n", err.text);
+    return otherwise;
+}
+
+static struct text_span *spans_of(const struct gguf *g, const char *key, int64_t *n)
+{
+    const struct gguf_string *s = NULL;
+    bool found;
+    cadre_error err = {0};
+    *n = 0;
+    REQUIRE(!gguf_get_strings(g, key, &s, n, &found, &err), "%s\n", err.text);
+    struct text_span *out = take(calloc((size_t)*n + 1, sizeof *out));
+    for (int64_t i = 0; i < *n; i++)
+        out[i] = (struct text_span){s[i].p, s[i].n};
+    return out;
+}
+
+/* NULL if the model of the vocabulary is not offered. */
+static struct tokenizer *load(const char *path)
+{
+    struct gguf *g = NULL;
+    cadre_error err = {0};
+    REQUIRE(!gguf_open(&g, path, &err), "%s\n", err.text);
+    struct gguf_string model = {0}, pre = {0};
+    bool found;
+    REQUIRE(!gguf_get_string(g, "tokenizer.ggml.model", &model, &found, &err), "%s\n", err.text);
+    REQUIRE(!gguf_get_string(g, "tokenizer.ggml.pre", &pre, &found, &err), "%s\n", err.text);
+    struct tokenizer_tables t = {.model = model.p, .pre = pre.p};
+    struct text_span *tokens = spans_of(g, "tokenizer.ggml.tokens", &t.n_tokens);
+    struct text_span *merges = spans_of(g, "tokenizer.ggml.merges", &t.n_merges);
+    const int64_t *kinds64;
+    int64_t n_kinds = 0;
+    REQUIRE(!gguf_get_i64s(g, "tokenizer.ggml.token_type", &kinds64, &n_kinds, &found, &err), "%s\n", err.text);
+    REQUIRE(n_kinds == t.n_tokens, "%s: %lld kinds for %lld tokens\n", path, (long long)n_kinds, (long long)t.n_tokens);
+    int32_t *kinds = take(malloc((size_t)n_kinds * sizeof *kinds));
+    for (int64_t i = 0; i < n_kinds; i++)
+        kinds[i] = (int32_t)kinds64[i];
+    t.tokens = tokens, t.merges = merges, t.kinds = kinds;
+    t.bos = id_of(g, "tokenizer.ggml.bos_token_id"), t.eos = id_of(g, "tokenizer.ggml.eos_token_id");
+    t.eot = id_of(g, "tokenizer.ggml.eot_token_id"), t.unk = id_of(g, "tokenizer.ggml.unknown_token_id");
+    t.pad = id_of(g, "tokenizer.ggml.padding_token_id");
+    t.add_bos = flag_of(g, "tokenizer.ggml.add_bos_token", tokenizer_default_add_bos(t.model, t.pre));
+    t.add_eos = flag_of(g, "tokenizer.ggml.add_eos_token", false);
+    struct tokenizer *out = NULL;
+    cadre_err rc = tokenizer_new(&out, &t, &err);
+    if (strcmp(model.p, "gpt2") == 0)
+        REQUIRE(rc == CADRE_OK, "%s: %s\n", path, err.text);
+    else
+        REQUIRE(rc == CADRE_E_UNSUPPORTED && strstr(err.text, model.p), "%s: expected to be refused: %s\n", path,
+                err.text);
+    free(tokens);
+    free(merges);
+    free(kinds);
+    gguf_close(g);
+    return out;
+}
+
+static bool decodes_to(const struct tokenizer *t, const int32_t *ids, size_t n, const char *text, size_t n_text)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        const char *p;
+        size_t k = tokenizer_piece(t, ids[i], true, &p);
+        if (k > n_text - at || memcmp(text + at, p, k) != 0)
+            return false;
+        at += k;
+    }
+    return at == n_text;
+}
+
+/* Encode and compare; `want` is ids as text, separated by blanks. */
+static void check(const struct tokenizer *t, const char *what, const char *text, size_t n, unsigned flags,
+                  const char *want, bool round_trip)
+{
+    cadre_error err = {0};
+    int32_t *ids;
+    size_t n_ids;
+    REQUIRE(!tokenizer_encode(t, text, n, flags, &ids, &n_ids, &err), "%s: %s\n", what, err.text);
+    char *got = take(malloc(12 * n_ids + 1)), *end = got;
+    *end = 0;
+    for (size_t i = 0; i < n_ids; i++)
+        end += sprintf(end, " %d", ids[i]);
+    if (want && strcmp(got, want) != 0) {
+        fprintf(stderr, "%s flags %u: text '%.*s'\n   expected%s\n   found   %s\n", what, flags, (int)n, text, want,
+                got);
+        failures++;
+    }
+    if (round_trip && !decodes_to(t, ids, n_ids, text, n)) {
+        fprintf(stderr, "%s flags %u: text '%.*s' is not what its tokens decode to:%s\n", what, flags, (int)n, text,
+                got);
+        failures++;
+    }
+    free(got);
+    free(ids);
+}
+
+static char *slurp(const char *path, size_t *n)
+{
+    char *text = NULL;
+    cadre_error err = {0};
+    REQUIRE(!file_slurp(path, 1 << 26, &text, n, &err), "%s\n", err.text);
+    return text;
+}
+
+/* NAME.gguf.inp holds texts between separators, NAME.gguf.out a line of ids for each. */
+static int check_pairs(const struct tokenizer *t, const char *stem)
+{
+    static const char separator[] = "\n__ggml_vocab_test__\n";
+    char path[4096];
+    size_t n_in, n_out;
+    int n = 0;
+    snprintf(path, sizeof path, "%s.gguf.inp", stem);
+    char *in = slurp(path, &n_in);
+    snprintf(path, sizeof path, "%s.gguf.out", stem);
+    char *out = slurp(path, &n_out), *line = out;
+    for (char *text = in, *end; (end = strstr(text, separator)); text = end + sizeof separator - 1, n++) {
+        char *eol = strchr(line, '\n');
+        REQUIRE(eol, "%s has fewer lines than there are texts\n", path);
+        *eol = 0;
+        check(t, path, text, (size_t)(end - text), 0, line, true);
+        line = eol + 1;
+    }
+    free(in);
+    free(out);
+    return n;
+}
+
+static void check_ids(const struct tokenizer *t, const char *what, const json_t *record, const char *key,
+                      const char *text, size_t n, unsigned flags)
+{
+    const json_t *ids = json_object_get(record, key);
+    size_t count = json_array_size(ids);
+    char *want = take(malloc(24 * count + 1)), *end = want;
+    *end = 0;
+    for (size_t i = 0; i < count; i++)
+        end += sprintf(end, " %lld", (long long)json_integer_value(json_array_get(ids, i)));
+    bool round_trip = flags == TOKENIZE_SPECIAL && json_is_true(json_object_get(record, "roundtrip"));
+    check(t, what, text, n, flags, want, round_trip);
+    free(want);
+}
+
+/* Bytes that are not UTF-8: other engines replace them, so that the ids differ; they must be survived, and where the
+ * vocabulary has all bytes they must come back. */
+static void check_hex(const struct tokenizer *t, const char *what, const char *hex, bool all_bytes)
+{
+    char bytes[64];
+    size_t n = strlen(hex) / 2;
+    REQUIRE(n <= sizeof bytes, "%s: record too long\n", what);
+    for (size_t i = 0; i < n; i++) {
+        unsigned byte;
+        REQUIRE(sscanf(hex + 2 * i, "%2x", &byte) == 1, "%s: not hexadecimal: %s\n", what, hex);
+        bytes[i] = (char)byte;
+    }
+    check(t, what, bytes, n, TOKENIZE_SPECIAL, NULL, all_bytes);
+}
+
+static int check_nasty(const struct tokenizer *t, const char *stem)
+{
+    const char *name = strstr(stem, "ggml-vocab-");
+    char path[4096];
+    int n = 0;
+    snprintf(path, sizeof path, "%.*snasty-%s.jsonl", (int)(name - stem), stem, name + strlen("ggml-vocab-"));
+    if (access(path, R_OK) != 0)
+        return 0;
+    size_t size;
+    char *lines = slurp(path, &size);
+    bool all_bytes = !strstr(name, "deepseek"); /* trained on valid text */
+    for (char *line = lines, *eol; (eol = strchr(line, '\n')); line = eol + 1, n++) {
+        json_error_t why;
+        json_t *record = json_loadb(line, (size_t)(eol - line), JSON_ALLOW_NUL, &why);
+        REQUIRE(record, "%s: %s\n", path, why.text);
+        const json_t *text = json_object_get(record, "text");
+        if (text) {
+            const char *p = json_string_value(text);
+            size_t len = json_string_length(text);
+            check_ids(t, path, record, "ids", p, len, 0);
+            check_ids(t, path, record, "ids_parse_special", p, len, TOKENIZE_SPECIAL);
+            check_ids(t, path, record, "ids_add_special", p, len, TOKENIZE_SPECIAL | TOKENIZE_ADD);
+        } else {
+            check_hex(t, path, json_string_value(json_object_get(record, "hex")), all_bytes);
+        }
+        json_decref(record);
+    }
+    free(lines);
+    return n;
+}
+
+/* A .gz is unpacked beside nothing else: into a temporary file, whose name goes to `plain`. */
+static void unpack(const char *path, char *plain)
+{
+    strcpy(plain, "/tmp/cadre-vocab-XXXXXX");
+    int fd = mkstemp(plain);
+    REQUIRE(fd >= 0, "cannot make a temporary file\n");
+    close(fd);
+    char command[8192];
+    snprintf(command, sizeof command, "gzip -dc '%s' > '%s'", path, plain);
+    REQUIRE(system(command) == 0, "cannot unpack %s\n", path);
+}
+
+int main(int argc, char **argv)
+{
+    REQUIRE(argc > 1, "no vocabularies given\n");
+    for (int i = 1; i < argc; i++) {
+        char plain[64] = "", stem[2048];
+        const char *suffix = strstr(argv[i], ".gguf");
+        REQUIRE(suffix, "%s is no GGUF file\n", argv[i]);
+        snprintf(stem, sizeof stem, "%.*s", (int)(suffix - argv[i]), argv[i]);
+        if (strcmp(suffix, ".gguf.gz") == 0)
+            unpack(argv[i], plain);
+        struct tokenizer *t = load(*plain ? plain : argv[i]);
+        if (*plain)
+            unlink(plain);
+        if (t) {
+            int pairs = check_pairs(t, stem), nasty = check_nasty(t, stem);
+            REQUIRE(pairs > 0, "%s: no texts\n", stem);
+            printf("%s: %d texts, %d nasty\n", stem, pairs, nasty);
+        } else {
+            printf("%s: refused as unsupported\n", stem);
+        }
+        tokenizer_free(t);
+    }
+    return failures > 0;
+}
