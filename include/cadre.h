@@ -71,6 +71,211 @@ typedef struct cadre_error {
 /* "success", "a file is malformed", … for a code. */
 CADRE_API const char *cadre_err_text(cadre_err code);
 
+/* ---- this library and this machine ---------------------------------------------------------------------- */
+
+/* Grows when a struct or function below changes incompatibly. */
+#define CADRE_ABI_VERSION 1
+
+CADRE_API const char *cadre_version(void); /* "0.1.0" */
+CADRE_API int cadre_abi_version(void);     /* that of the library, to compare with CADRE_ABI_VERSION */
+
+typedef struct cadre_machine {
+    char processor[64];
+    char isa[16];      /* best kernel level: "generic", "avx2", "avx512", "amx" */
+    char features[96]; /* "avx2 avx512 avx512_vnni avx512_bf16 …" */
+    int cores;         /* physical cores that this process may use */
+    uint64_t memory_bytes, memory_available_bytes;
+    bool io_uring; /* the kernel lets this process use it */
+} cadre_machine;
+
+CADRE_API cadre_err cadre_machine_get(cadre_machine *out, cadre_error *err);
+
+/* ---- models --------------------------------------------------------------------------------------------- */
+
+typedef struct cadre_model cadre_model;
+
+typedef struct cadre_model_options {
+    int threads;         /* 0: physical cores */
+    const char *isa;     /* NULL: the best there is, or what the environment variable CADRE_ISA says */
+    uint64_t memory;     /* budget in bytes for weights, KV cache and scratch together; 0: none. A model that does not
+                            fit is refused with the figures. */
+    bool tokenizer_only; /* read no weights: for cadre_tokenize and cadre_detokenize */
+} cadre_model_options;
+
+CADRE_API cadre_model_options cadre_model_options_default(void);
+
+/* Open a GGUF file for inference. */
+CADRE_API cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_model_options *options,
+                                     cadre_error *err);
+CADRE_API void cadre_model_close(cadre_model *model);
+
+typedef struct cadre_model_info {
+    char family[32], name[128];
+    uint64_t parameters, active_parameters; /* active: read for one token */
+    uint64_t bytes;                         /* of the file's tensors */
+    int64_t layers, width, vocabulary, context;
+    int64_t heads, kv_heads, head_dim;
+    int64_t experts, experts_used, expert_width, shared_width; /* 0 for dense models */
+    char router[32];
+    char tokenizer[64]; /* "gpt2/qwen2": kind and pre-tokenizer */
+} cadre_model_info;
+
+/* Of a file, without reading its weights. */
+CADRE_API cadre_err cadre_inspect(const char *path, cadre_model_info *out, cadre_error *err);
+/* Every tensor of a file; dim[0] is the contiguous one. Stops when `visit` returns false. */
+typedef struct cadre_tensor_info {
+    const char *name, *type;
+    int n_dims;
+    int64_t dim[4];
+    uint64_t bytes;
+} cadre_tensor_info;
+CADRE_API cadre_err cadre_inspect_tensors(const char *path, bool (*visit)(void *user, const cadre_tensor_info *t),
+                                          void *user, cadre_error *err);
+
+/* ---- text ----------------------------------------------------------------------------------------------- */
+
+/* Text to token ids; with `special` the text of control tokens becomes their id. *ids is freed with cadre_free. */
+CADRE_API cadre_err cadre_tokenize(const cadre_model *model, const char *text, size_t n, bool special, int32_t **ids,
+                                   size_t *n_ids, cadre_error *err);
+/* Token ids to bytes (0-terminated after n); freed with cadre_free. */
+CADRE_API cadre_err cadre_detokenize(const cadre_model *model, const int32_t *ids, size_t n_ids, char **text, size_t *n,
+                                     cadre_error *err);
+CADRE_API void cadre_free(void *p);
+
+/* ---- generation ----------------------------------------------------------------------------------------- */
+
+typedef struct cadre_generate_options {
+    const int32_t *ids; /* prompt as ids instead of text; NULL: none */
+    size_t n_ids;
+    int64_t max_tokens;  /* 128 */
+    int64_t context;     /* positions of KV cache; 0: as many as prompt and max_tokens need */
+    double temperature;  /* 0: greedy */
+    int top_k;           /* 0: off */
+    double top_p, min_p; /* 1 and 0: off */
+    uint64_t seed;
+    bool ignore_eos;
+    const char *stop; /* generation ends before this text would appear; NULL: none */
+    const char *kv;   /* "f32" (default), "f16", "bf16", "q8_0" */
+    const char *act;  /* "f32" */
+    /* Text as it comes, whole UTF-8 characters; false stops. */
+    bool (*on_text)(void *user, const char *text, size_t n);
+    /* Asked between steps; true cancels. Safe to answer from a flag that a signal handler sets. */
+    bool (*cancel)(void *user);
+    /* Logits of prompt position `position`, [vocabulary], before sampling. */
+    bool (*on_logits)(void *user, int64_t position, const float *logits, int64_t n);
+    /* Write what was computed for every prompt position to safetensors files; NULL: none.
+     *   logits:  tokens i32 [n], logits f32 [n, vocabulary], before sampling, streamed
+     *   routing: router_topk i32 [layers, n, k] in order of falling score, -1 = none (all of a dense layer);
+     *            router_weights f32 [layers, n, k], final weights */
+    const char *logits_path, *routing_path;
+    void *user;
+} cadre_generate_options;
+
+CADRE_API cadre_generate_options cadre_generate_options_default(void);
+
+typedef struct cadre_generation {
+    int32_t *prompt_ids, *ids; /* freed by cadre_generation_free */
+    size_t n_prompt, n_ids;
+    char *text; /* 0-terminated */
+    size_t text_bytes;
+    double prompt_tokens_per_s, tokens_per_s;
+    const char *stopped_by; /* "length", "eos", "stop", "context", "caller" */
+} cadre_generation;
+
+/* result may be NULL. A cancelled generation gives CADRE_E_CANCELLED and what was made so far. */
+CADRE_API cadre_err cadre_generate(cadre_model *model, const char *prompt, const cadre_generate_options *options,
+                                   cadre_generation *result, cadre_error *err);
+CADRE_API void cadre_generation_free(cadre_generation *g);
+
+/* ---- evaluation ----------------------------------------------------------------------------------------- */
+
+typedef struct cadre_eval_options {
+    int64_t context;    /* window in tokens; 0: the model's, at most 512 */
+    int64_t max_tokens; /* per file; 0: all */
+    bool (*progress)(void *user, const char *file, int64_t done, int64_t total); /* false cancels */
+    void *user;
+} cadre_eval_options;
+
+CADRE_API cadre_eval_options cadre_eval_options_default(void);
+
+typedef struct cadre_eval_result {
+    double nats;           /* Σ -log p(token) */
+    int64_t tokens, bytes; /* predicted tokens and the bytes they stand for */
+    double bits_per_byte, perplexity;
+    int64_t n_layers, n_experts; /* expert use: share of routed slots, [n_layers * n_experts], or NULL */
+    double *expert_use;
+} cadre_eval_result;
+
+/* A text in windows of `context` tokens, each predicted from the first of its window on (the first token of a window
+ * is given, not predicted). */
+CADRE_API cadre_err cadre_eval(cadre_model *model, const char *text, size_t n, const cadre_eval_options *options,
+                               cadre_eval_result *out, cadre_error *err);
+CADRE_API void cadre_eval_result_free(cadre_eval_result *r);
+
+/* ---- measurement ---------------------------------------------------------------------------------------- */
+
+typedef struct cadre_spread {
+    double median, min, max;
+} cadre_spread;
+
+typedef struct cadre_bench_options {
+    int prompt, generate, repeats; /* 512, 64, 5 */
+    bool (*cancel)(void *user);
+    void *user;
+} cadre_bench_options;
+
+CADRE_API cadre_bench_options cadre_bench_options_default(void);
+
+typedef struct cadre_bench_result {
+    cadre_spread prompt_tokens_per_s, tokens_per_s;
+    double read_bandwidth;    /* bytes/s, measured in the same run: best of 1 and all threads over 1 GiB */
+    double compute_roof;      /* FLOP/s of fused multiply-adds in registers, all threads */
+    uint64_t bytes_per_token; /* weights read for one token */
+    double bandwidth_share, compute_share;
+} cadre_bench_result;
+
+CADRE_API cadre_err cadre_bench(cadre_model *model, const cadre_bench_options *options, cadre_bench_result *out,
+                                cadre_error *err);
+
+/* ---- files ---------------------------------------------------------------------------------------------- */
+
+/* Rewrite a GGUF file with its matrices in another number format ("f32", "f16", "bf16", "q8_0"). */
+CADRE_API cadre_err cadre_quantize(const char *in, const char *out, const char *type,
+                                   bool (*progress)(void *user, int64_t done, int64_t total), void *user,
+                                   cadre_error *err);
+
+/* ---- training ------------------------------------------------------------------------------------------- */
+
+typedef struct cadre_train_progress {
+    const char *event; /* "step", "eval" */
+    int64_t step, tokens, tokens_total;
+    double loss; /* nats per token */
+    double lr, grad_norm, tokens_per_s;
+    double load_max_mean, load_entropy, router_entropy;
+    int n_domains; /* eval: held-out bits per byte of each domain, NaN if it has none */
+    const char *const *domain_names;
+    const double *domain_bits;
+} cadre_train_progress;
+
+typedef struct cadre_train_options {
+    const char *config;      /* a training description; see models/ and README */
+    const char *const *data; /* text files, one a domain */
+    int n_data;
+    const char *out; /* the model to make; checkpoint, log and token files are kept beside it */
+    bool resume;
+    int64_t tokens;                                                                /* 0: as the description says */
+    int threads;                                                                   /* 0: physical cores */
+    const char *isa;                                                               /* as for models */
+    bool (*on_progress)(void *user, const cadre_train_progress *p);                /* false: checkpoint and stop */
+    bool (*on_prepare)(void *user, const char *what, int64_t done, int64_t total); /* false: stop */
+    void *user;
+} cadre_train_options;
+
+CADRE_API cadre_train_options cadre_train_options_default(void);
+
+/* CADRE_E_CANCELLED when stopped by a callback: a checkpoint has been written. */
+CADRE_API cadre_err cadre_train(const cadre_train_options *options, cadre_error *err);
+
 #ifdef __cplusplus
 }
 #endif

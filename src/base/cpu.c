@@ -129,3 +129,11 @@ cadre_err isa_parse(const char *name, const struct cpu *cpu, enum isa *out, cadr
     }
     return error_set(err, CADRE_E_ARG, "isa: expected generic, avx2, avx512 or amx, found '%s'", name);
 }
+
+cadre_err isa_choose(const char *name, const struct cpu *cpu, enum isa *out, cadre_error *err)
+{
+    *out = cpu->best;
+    if (!name)
+        name = getenv("CADRE_ISA");
+    return name && *name ? isa_parse(name, cpu, out, err) : CADRE_OK;
+}

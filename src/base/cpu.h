@@ -27,5 +27,7 @@ void cpu_detect(struct cpu *out);
 const char *isa_name(enum isa isa);
 /* "generic", "avx2", "avx512", "amx" → level; an unknown name, or a level this machine lacks, is an error. */
 cadre_err isa_parse(const char *name, const struct cpu *cpu, enum isa *out, cadre_error *err);
+/* The level to use: `name`, or when it is NULL the environment variable CADRE_ISA, or the best there is. */
+cadre_err isa_choose(const char *name, const struct cpu *cpu, enum isa *out, cadre_error *err);
 
 #endif

@@ -36,8 +36,8 @@ cadre_err file_read_at(int fd, const char *path, uint64_t offset, void *dst, siz
         ssize_t r = pread(fd, (char *)dst + got, n - got, (off_t)(offset + got));
         if (r < 0 && errno == EINTR)
             continue;
-        CHECK(err, r >= 0, CADRE_E_IO, "%s: reading at byte %llu failed: %s", path,
-              (unsigned long long)(offset + got), strerror(errno));
+        CHECK(err, r >= 0, CADRE_E_IO, "%s: reading at byte %llu failed: %s", path, (unsigned long long)(offset + got),
+              strerror(errno));
         CHECK(err, r > 0, CADRE_E_IO, "%s: the file ends at byte %llu, expected %zu more bytes from %llu on", path,
               (unsigned long long)(offset + got), n - got, (unsigned long long)offset);
         got += (size_t)r;

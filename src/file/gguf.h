@@ -56,7 +56,8 @@ const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *nam
 cadre_err gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *t, void *dst, cadre_error *err);
 
 /* Key values. The getters convert between integer widths when the value fits; `false` and an untouched *out if the
- * key is absent; a key of another kind or out of range is an error naming key, expected and found type. */
+ * key is absent; a key of another kind or out of range is an error naming key, expected and found type. gguf_get_f64
+ * takes integers too, gguf_get_i64s arrays of bool too. */
 int64_t gguf_kv_count(const struct gguf *g);
 const char *gguf_kv_key(const struct gguf *g, int64_t i);
 bool gguf_has(const struct gguf *g, const char *key);
@@ -75,7 +76,8 @@ cadre_err gguf_get_f64s(const struct gguf *g, const char *key, const double **ou
                         cadre_error *err);
 
 /* Writing: put all key values and tensor infos, then write_begin, then every tensor's data in the order of the infos
- * (in pieces, if convenient), then commit: the file appears whole under its name or not at all. */
+ * (in pieces, if convenient), then commit: the file appears whole under its name or not at all. After a failed put
+ * only abort is left. Tensors are aligned to 32 bytes or to what gguf_put_u32 is given for "general.alignment". */
 struct gguf_writer;
 cadre_err gguf_writer_open(struct gguf_writer **out, const char *path, cadre_error *err);
 void gguf_writer_abort(struct gguf_writer *w); /* frees; removes what was written; NULL is fine */

@@ -23,7 +23,7 @@ struct safetensors;
 
 cadre_err safetensors_open(struct safetensors **out, const char *path, cadre_error *err);
 void safetensors_close(struct safetensors *s);
-int64_t safetensors_count(const struct safetensors *s);
+int64_t safetensors_count(const struct safetensors *s); /* tensors, in the order of their data */
 const struct st_tensor *safetensors_at(const struct safetensors *s, int64_t i);
 const struct st_tensor *safetensors_find(const struct safetensors *s, const char *name);
 cadre_err safetensors_read(const struct safetensors *s, const struct st_tensor *t, void *dst, cadre_error *err);

@@ -30,7 +30,7 @@ struct kernels {
      * for n < n_valid; a row-major with row stride lda, c with ldc. Any m >= 1, k >= 1, 1 <= n_valid.
      * Layouts of b, strip after strip, each strip 16 outputs × k:
      *   f32   real     [k][16]
-     *   bf16  uint16_t [ceil(k / 2)][16][2], odd k padded with 0;  a is bf16 too, rows padded to even k
+     *   bf16  uint16_t [ceil(k / 2)][16][2], odd k padded with 0;  a is bf16 too, rows padded to even k, lda even
      *   bf16w the layout of bf16, f32 activations (a is read up to k only)
      *   f16   uint16_t [k][16], converted to f32 exactly, f32 activations
      *   q8_0  per 32 k: uint16_t scale[16] (f16), int8_t q[32][16]; the weight is the float d·q, f32 activations */
@@ -78,9 +78,10 @@ void kernels_init(struct kernels *k, const struct cpu *cpu, enum isa limit);
 /* Each level's file has one function that overwrites its pointers. */
 void kernels_init_generic(struct kernels *k);
 #ifndef CADRE_F64
-void kernels_init_avx2(struct kernels *k, const struct cpu *cpu);
-void kernels_init_avx512(struct kernels *k, const struct cpu *cpu);
-void kernels_init_amx(struct kernels *k, const struct cpu *cpu);
+void kernels_init_avx2(struct kernels *k);
+void kernels_init_avx512(struct kernels *k);
+void kernels_init_avx512bf16(struct kernels *k);
+void kernels_init_amx(struct kernels *k);
 #endif
 
 #endif

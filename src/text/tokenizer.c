@@ -37,8 +37,7 @@ static const char *const end_names[] = {
     "<|EOT|>",
     "<|end|>",
     "<end_of_utterance>",
-    "<\xef\xbd\x9c"
-    "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+    "<｜end▁of▁sentence｜>",
 };
 enum { N_END_NAMES = sizeof end_names / sizeof *end_names };
 

@@ -456,6 +456,11 @@ static void writer_refuses_what_would_not_open(void **state)
     assert_int_equal(access(path, F_OK), -1);
     assert_ok(gguf_writer_open(&w, path, &e), e);
     assert_int_equal(gguf_writer_commit(w, &e), CADRE_E_ARG);
+    assert_ok(gguf_writer_open(&w, path, &e), e);
+    assert_int_equal(gguf_put_string(w, "half", "", SIZE_MAX, &e), CADRE_E_ARG); /* its key is in already */
+    assert_int_equal(gguf_write_begin(w, &e), CADRE_E_ARG);
+    gguf_writer_abort(w);
+    assert_int_equal(access(path, F_OK), -1);
     gguf_writer_abort(NULL);
     gguf_close(NULL);
 }

@@ -1,0 +1,156 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/rng.h"
+#include "engine/session.h"
+
+enum { MAX_REPEATS = 100 };
+
+cadre_bench_options cadre_bench_options_default(void)
+{
+    return (cadre_bench_options){.prompt = 512, .generate = 64, .repeats = 5};
+}
+
+/* ---- roofs of this machine ----------------------------------------------------------------------------- */
+
+enum { READ_ITEM = 4 << 20, READ_BYTES = 1 << 30 };
+
+struct read_job {
+    const struct kernels *k;
+    const float *x;
+    real *sum; /* [items] so that no read can be left out */
+};
+
+static void read_item(void *arg, int64_t item, int worker)
+{
+    (void)worker;
+    struct read_job *j = arg;
+    int64_t n = READ_ITEM / (int64_t)sizeof(real);
+    j->sum[item] = j->k->max((const real *)j->x + item * n, n);
+}
+
+/* Best of three passes over 1 GiB, on one thread and on all. */
+static cadre_err read_bandwidth(const struct cadre_model *m, double *out, cadre_error *err)
+{
+    struct arena a;
+    TRY(arena_init(&a, READ_BYTES + (1 << 20), err));
+    struct read_job j = {.k = &m->kernels, .x = arena_alloc(&a, READ_BYTES)};
+    j.sum = arena_alloc(&a, READ_BYTES / READ_ITEM * sizeof *j.sum);
+    for (size_t i = 0; i < READ_BYTES / sizeof(float); i += 1024)
+        ((float *)j.x)[i] = 1; /* every page is there */
+    *out = 0;
+    for (int i = 0; i < 6; i++) {
+        double start = clock_now();
+        pool_run(i % 2 ? m->pool : NULL, READ_BYTES / READ_ITEM, read_item, &j);
+        *out = fmax(*out, READ_BYTES / (clock_now() - start));
+    }
+    arena_destroy(&a);
+    return CADRE_OK;
+}
+
+struct flop_job {
+    const struct kernels *k;
+    real *memory;
+};
+
+enum { TILE_M = 24, TILE_N = 64, TILE_K = 128, TILE_TURNS = 200 };
+enum { TILE_REALS = TILE_M * TILE_K + TILE_N * TILE_K + TILE_M * TILE_N };
+
+static void flop_item(void *arg, int64_t item, int worker)
+{
+    (void)worker;
+    struct flop_job *j = arg;
+    real *a = j->memory + item * TILE_REALS, *b = a + TILE_M * TILE_K, *c = b + TILE_N * TILE_K;
+    for (int i = 0; i < TILE_TURNS; i++)
+        j->k->gemm_f32(TILE_M, TILE_N, TILE_K, a, TILE_K, b, c, TILE_N, false);
+}
+
+/* The f32 matrix kernel on operands that stay in the first-level cache, all threads. */
+static cadre_err compute_roof(const struct cadre_model *m, double *out, cadre_error *err)
+{
+    struct arena a;
+    int n = 4 * pool_threads(m->pool);
+    TRY(arena_init(&a, (size_t)n * TILE_REALS * sizeof(real), err));
+    struct flop_job j = {&m->kernels, arena_alloc(&a, (size_t)n * TILE_REALS * sizeof(real))};
+    double flop = 2.0 * TILE_M * TILE_N * TILE_K * TILE_TURNS * n;
+    *out = 0;
+    for (int i = 0; i < 5; i++) {
+        double start = clock_now();
+        pool_run(m->pool, n, flop_item, &j);
+        *out = fmax(*out, flop / (clock_now() - start));
+    }
+    arena_destroy(&a);
+    return CADRE_OK;
+}
+
+/* ---- the model ----------------------------------------------------------------------------------------- */
+
+static int by_number(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static cadre_spread spread(double *x, int n)
+{
+    qsort(x, (size_t)n, sizeof *x, by_number);
+    return (cadre_spread){n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2, x[0], x[n - 1]};
+}
+
+/* One prompt of random tokens, then single steps; both timed. */
+static cadre_err one_run(struct session *s, const cadre_bench_options *o, int64_t n_vocab, uint64_t seed,
+                         double *prompt, double *generate, cadre_error *err)
+{
+    struct session_output out;
+    int32_t token[SESSION_CHUNK];
+    struct rng rng;
+    rng_seed(&rng, seed);
+    session_rewind(s);
+    double start = clock_now();
+    for (int64_t at = 0; at < o->prompt; at += SESSION_CHUNK) {
+        int64_t n = min_i64(SESSION_CHUNK, o->prompt - at);
+        for (int64_t i = 0; i < n; i++)
+            token[i] = (int32_t)rng_below(&rng, (uint64_t)n_vocab);
+        TRY(session_feed(s, token, n, &out, err));
+    }
+    *prompt = o->prompt / (clock_now() - start);
+    start = clock_now();
+    for (int i = 0; i < o->generate; i++) {
+        CHECK(err, !o->cancel || !o->cancel(o->user), CADRE_E_CANCELLED, "stopped by the caller");
+        token[0] = (int32_t)rng_below(&rng, (uint64_t)n_vocab);
+        TRY(session_feed(s, token, 1, &out, err));
+    }
+    *generate = o->generate / (clock_now() - start);
+    return CADRE_OK;
+}
+
+cadre_err cadre_bench(cadre_model *m, const cadre_bench_options *o, cadre_bench_result *out, cadre_error *err)
+{
+    cadre_error own = {0};
+    err = err ? err : &own;
+    CHECK(err, m && m->model && o && out, CADRE_E_ARG,
+          "cadre_bench: a model with weights, options and out must be given");
+    CHECK(err, o->prompt >= 1 && o->generate >= 1 && o->repeats >= 1 && o->repeats <= MAX_REPEATS, CADRE_E_ARG,
+          "bench: expected at least one prompt token, one generated token and 1 to %d repeats, found %d, %d and %d",
+          MAX_REPEATS, o->prompt, o->generate, o->repeats);
+    double prompt[MAX_REPEATS], generate[MAX_REPEATS];
+    struct session *s = NULL;
+    struct session_options so = {.n_ctx = o->prompt + o->generate, .kv = DTYPE_F32};
+    *out = (cadre_bench_result){.bytes_per_token = runtime_bytes_per_token(m->model)};
+    TRY(read_bandwidth(m, &out->read_bandwidth, err));
+    TRY(compute_roof(m, &out->compute_roof, err));
+    TRY(session_new(&s, m, &so, err));
+    cadre_err rc = CADRE_OK;
+    for (int i = 0; i < o->repeats && rc == CADRE_OK; i++)
+        rc = one_run(s, o, m->model->spec.n_vocab, (uint64_t)i, &prompt[i], &generate[i], err);
+    session_free(s);
+    TRY(rc);
+    out->prompt_tokens_per_s = spread(prompt, o->repeats);
+    out->tokens_per_s = spread(generate, o->repeats);
+    out->bandwidth_share = out->tokens_per_s.median * (double)out->bytes_per_token / out->read_bandwidth;
+    double flop = 2.0 * (double)spec_count(&m->model->spec).active_parameters;
+    out->compute_share = out->prompt_tokens_per_s.median * flop / out->compute_roof;
+    return CADRE_OK;
+}

@@ -1,0 +1,144 @@
+#include "engine/runtime.h"
+
+#include <stdlib.h>
+
+#include "base/fileio.h"
+#include "engine/memory.h"
+
+cadre_model_options cadre_model_options_default(void)
+{
+    return (cadre_model_options){0};
+}
+
+cadre_err runtime_fits(const struct cadre_model *m, uint64_t more, const char *what, cadre_error *err)
+{
+    uint64_t weights = m->model->bytes;
+    CHECK(
+        err, m->memory == 0 || (weights <= m->memory && more <= m->memory - weights), CADRE_E_MEMORY,
+        "memory budget: %.1f MiB, but weights take %.1f MiB and %s %.1f MiB more; give more memory, a shorter context "
+        "or a smaller number format",
+        memory_mib(m->memory), memory_mib(weights), what, memory_mib(more));
+    return CADRE_OK;
+}
+
+/* Most of a file becomes weights: refuse before reading what cannot fit. */
+static cadre_err check_file(const char *path, uint64_t memory, cadre_error *err)
+{
+    int fd;
+    uint64_t size;
+    TRY(file_open(path, &fd, &size, err));
+    file_close(fd);
+    CHECK(
+        err, memory == 0 || size <= memory, CADRE_E_MEMORY,
+        "%s: %.1f MiB, over the memory budget of %.1f MiB; there is no expert store yet that would keep a part on disk",
+        path, memory_mib(size), memory_mib(memory));
+    return CADRE_OK;
+}
+
+static cadre_err open_tokenizer(struct tokenizer **out, const char *path, cadre_error *err)
+{
+    struct gguf *g;
+    TRY(gguf_open(&g, path, err));
+    cadre_err rc = tokenizer_from_gguf(out, g, err);
+    gguf_close(g);
+    return rc;
+}
+
+cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_model_options *options, cadre_error *err)
+{
+    CHECK(err, out && path && options, CADRE_E_ARG, "cadre_model_open: out, path and options must be given");
+    *out = NULL;
+    struct cpu cpu;
+    enum isa isa;
+    cpu_detect(&cpu);
+    TRY(isa_choose(options->isa, &cpu, &isa, err));
+    if (!options->tokenizer_only)
+        TRY(check_file(path, options->memory, err));
+    struct cadre_model *m = calloc(1, sizeof *m);
+    CHECK(err, m, CADRE_E_MEMORY, "no memory for a model");
+    m->memory = options->memory;
+    kernels_init(&m->kernels, &cpu, isa);
+    cadre_err rc = pool_new(&m->pool, options->threads > 0 ? options->threads : cpu.cores, err);
+    if (rc == CADRE_OK && options->tokenizer_only)
+        rc = open_tokenizer(&m->tokenizer, path, err);
+    else if (rc == CADRE_OK)
+        rc = model_open(&m->model, path, &m->tokenizer, m->pool, err);
+    if (rc == CADRE_OK && m->model)
+        rc = runtime_fits(m, 0, "nothing", err);
+    if (rc) {
+        cadre_model_close(m);
+        return rc;
+    }
+    *out = m;
+    return CADRE_OK;
+}
+
+void cadre_model_close(cadre_model *m)
+{
+    if (!m)
+        return;
+    tokenizer_free(m->tokenizer);
+    model_free(m->model);
+    pool_free(m->pool);
+    free(m);
+}
+
+void cadre_free(void *p)
+{
+    free(p);
+}
+
+/* ---- bytes per token ----------------------------------------------------------------------------------- */
+
+static uint64_t matrix_bytes(const struct weight *w)
+{
+    return w->packed ? packed_bytes(w->packed->type, w->n, w->k) : 0;
+}
+
+static uint64_t ffn_bytes(const struct expert_weights *w)
+{
+    return matrix_bytes(&w->gate) + matrix_bytes(&w->up) + matrix_bytes(&w->down);
+}
+
+uint64_t runtime_bytes_per_token(const struct model *m)
+{
+    uint64_t sum = matrix_bytes(&m->output);
+    for (int64_t i = 0; i < m->spec.n_layer; i++) {
+        const struct layer *l = &m->layers[i];
+        sum += matrix_bytes(&l->q) + matrix_bytes(&l->k) + matrix_bytes(&l->v) + matrix_bytes(&l->o);
+        if (spec_layer_is_moe(&m->spec, i))
+            sum += matrix_bytes(&l->moe.gate) + (uint64_t)l->moe.router.k * ffn_bytes(&l->moe.experts) +
+                   ffn_bytes(&l->moe.shared);
+        else
+            sum += ffn_bytes(&l->ffn);
+    }
+    return sum;
+}
+
+/* ---- text ---------------------------------------------------------------------------------------------- */
+
+cadre_err cadre_tokenize(const cadre_model *m, const char *text, size_t n, bool special, int32_t **ids, size_t *n_ids,
+                         cadre_error *err)
+{
+    return tokenizer_encode(m->tokenizer, text, n, special ? TOKENIZE_SPECIAL : 0, ids, n_ids, err);
+}
+
+cadre_err cadre_detokenize(const cadre_model *m, const int32_t *ids, size_t n_ids, char **text, size_t *n,
+                           cadre_error *err)
+{
+    struct text_builder b = {0};
+    for (size_t i = 0; i < n_ids; i++) {
+        const char *piece;
+        if (ids[i] < 0 || ids[i] >= tokenizer_size(m->tokenizer)) {
+            free(b.p);
+            return error_set(err, CADRE_E_ARG, "token %zu: expected an id from 0 to %lld, found %d", i,
+                             (long long)tokenizer_size(m->tokenizer) - 1, ids[i]);
+        }
+        size_t len = tokenizer_piece(m->tokenizer, ids[i], true, &piece);
+        TRY(text_builder_add(&b, piece, len, err));
+    }
+    TRY(text_builder_add(&b, "", 0, err)); /* an empty text is still 0-terminated memory */
+    *text = b.p;
+    *n = b.n;
+    return CADRE_OK;
+}

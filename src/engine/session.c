@@ -1,0 +1,123 @@
+#include "engine/session.h"
+
+#include <stdlib.h>
+
+#include "base/checked.h"
+
+struct session {
+    struct cadre_model *m;
+    struct session_options opt;
+    struct kv_cache *kv;
+    struct arena arena;
+    struct routing *routing; /* [n_layer] or NULL */
+    int64_t position;
+    int32_t positions[SESSION_CHUNK];
+};
+
+/* The forward pass of a chunk; over a measuring arena it plans, and reads neither tokens nor cache. */
+static struct tensor *forward(struct session *s, struct arena *arena, const int32_t *token, int64_t n, cadre_error *err)
+{
+    static const int32_t slot = 0;
+    int64_t row_start[2] = {0, n};
+    int32_t last = (int32_t)(n - 1);
+    struct op_ctx c = {.k = &s->m->kernels, .pool = s->m->pool, .arena = arena, .dry = arena->measuring};
+    struct batch b = {.n_tok = n,
+                      .n_seq = 1,
+                      .token = token,
+                      .position = s->positions,
+                      .row_start = row_start,
+                      .kv = s->kv,
+                      .slot = &slot,
+                      .want = s->opt.all_logits ? NULL : &last,
+                      .n_want = s->opt.all_logits ? n : 1,
+                      .routing = s->routing};
+    return model_forward(&c, s->m->model, &b, err);
+}
+
+static cadre_err plan(struct session *s, cadre_error *err)
+{
+    struct arena plan;
+    int64_t n = min_i64(SESSION_CHUNK, s->opt.n_ctx);
+    int32_t *token = calloc((size_t)n, sizeof *token);
+    CHECK(err, token, CADRE_E_MEMORY, "no memory for a prompt");
+    arena_init_measuring(&plan);
+    struct tensor *logits = forward(s, &plan, token, n, err);
+    free(token);
+    if (!logits)
+        return err ? err->code : CADRE_E_ARG;
+    TRY(runtime_fits(s->m, plan.peak + kv_bytes(s->kv), "KV cache and working memory", err));
+    return arena_init(&s->arena, plan.peak, err);
+}
+
+cadre_err session_new(struct session **out, struct cadre_model *m, const struct session_options *o, cadre_error *err)
+{
+    const struct spec *spec = &m->model->spec;
+    *out = NULL;
+    CHECK(err, o->n_ctx >= 1 && o->n_ctx <= spec->n_ctx, CADRE_E_ARG,
+          "context: expected 1 to %lld positions (what the model was made for), found %lld", (long long)spec->n_ctx,
+          (long long)o->n_ctx);
+    struct session *s = calloc(1, sizeof *s);
+    CHECK(err, s, CADRE_E_MEMORY, "no memory for a session");
+    s->m = m;
+    s->opt = *o;
+    struct kv_layout layout = {.n_layer = spec->n_layer,
+                               .n_seq = 1,
+                               .n_ctx = o->n_ctx,
+                               .k_width = spec->n_kv_head * spec->head_dim,
+                               .v_width = spec->n_kv_head * spec->v_dim,
+                               .type = o->kv};
+    cadre_err rc = kv_new(&s->kv, &layout, err);
+    if (rc == CADRE_OK && o->routing) {
+        s->routing = calloc((size_t)spec->n_layer, sizeof *s->routing);
+        if (!s->routing)
+            rc = error_set(err, CADRE_E_MEMORY, "no memory for a session");
+    }
+    if (rc == CADRE_OK)
+        rc = plan(s, err);
+    if (rc) {
+        session_free(s);
+        return rc;
+    }
+    *out = s;
+    return CADRE_OK;
+}
+
+void session_free(struct session *s)
+{
+    if (!s)
+        return;
+    arena_destroy(&s->arena);
+    kv_free(s->kv);
+    free(s->routing);
+    free(s);
+}
+
+int64_t session_position(const struct session *s)
+{
+    return s->position;
+}
+
+void session_rewind(struct session *s)
+{
+    s->position = 0;
+}
+
+cadre_err session_feed(struct session *s, const int32_t *token, int64_t n, struct session_output *out, cadre_error *err)
+{
+    CHECK(err, n >= 1 && n <= SESSION_CHUNK && s->position + n <= s->opt.n_ctx, CADRE_E_ARG,
+          "context: %lld tokens at position %lld do not fit into %lld positions", (long long)n, (long long)s->position,
+          (long long)s->opt.n_ctx);
+    for (int64_t i = 0; i < n; i++) {
+        CHECK(err, token[i] >= 0 && token[i] < s->m->model->spec.n_vocab, CADRE_E_ARG,
+              "token %lld: expected an id from 0 to %lld, found %d", (long long)(s->position + i),
+              (long long)s->m->model->spec.n_vocab - 1, token[i]);
+        s->positions[i] = (int32_t)(s->position + i);
+    }
+    arena_reset(&s->arena, 0);
+    struct tensor *logits = forward(s, &s->arena, token, n, err);
+    if (!logits)
+        return err ? err->code : CADRE_E_ARG;
+    *out = (struct session_output){.first = s->position, .n = n, .logits = logits->x, .routing = s->routing};
+    s->position += n;
+    return CADRE_OK;
+}

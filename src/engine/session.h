@@ -1,0 +1,34 @@
+/* A session: one sequence being read and written by a model, with its KV cache and working memory, both planned when
+ * the session is made. Feeding allocates nothing. */
+#ifndef CADRE_ENGINE_SESSION_H
+#define CADRE_ENGINE_SESSION_H
+
+#include "engine/runtime.h"
+
+enum { SESSION_CHUNK = 256 }; /* tokens of a prompt that go through the model at once */
+
+struct session_options {
+    int64_t n_ctx;
+    enum dtype kv;
+    bool all_logits; /* logits of every fed position, not only of the last */
+    bool routing;
+};
+
+struct session;
+
+cadre_err session_new(struct session **out, struct cadre_model *m, const struct session_options *o, cadre_error *err);
+void session_free(struct session *s);
+int64_t session_position(const struct session *s); /* tokens fed so far */
+void session_rewind(struct session *s);            /* back to position 0 */
+
+/* What one chunk gave: rows first … first + n of the sequence. Valid until the next feed. */
+struct session_output {
+    int64_t first, n;
+    const real *logits;            /* [n, n_vocab] with all_logits, else [1, n_vocab]: the last row */
+    const struct routing *routing; /* [n_layer] with routing, else NULL */
+};
+/* Feed 1 … SESSION_CHUNK tokens at the current position. */
+cadre_err session_feed(struct session *s, const int32_t *token, int64_t n, struct session_output *out,
+                       cadre_error *err);
+
+#endif

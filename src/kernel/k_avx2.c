@@ -1,0 +1,10 @@
+/* AVX2 with FMA and F16C: two registers hold the 16 lanes. 12 sums, 2 weights and 1 activation stay in registers. */
+enum { TILE_ROWS = 6, TILE_STRIPS = 1 };
+
+#include "kernel/gemm_simd.h"
+#include "kernel/pack_simd.h"
+#include "kernel/rows_simd.h"
+
+#define LEVEL ISA_AVX2
+#define LEVEL_INIT kernels_init_avx2
+#include "kernel/level_simd.h"

@@ -1,0 +1,10 @@
+/* AVX-512 (F, BW, DQ, VL): one register holds the 16 lanes. 24 sums, 4 weights and 1 activation stay in registers. */
+enum { TILE_ROWS = 6, TILE_STRIPS = 4 };
+
+#include "kernel/gemm_simd.h"
+#include "kernel/pack_simd.h"
+#include "kernel/rows_simd.h"
+
+#define LEVEL ISA_AVX512
+#define LEVEL_INIT kernels_init_avx512
+#include "kernel/level_simd.h"

@@ -1,0 +1,293 @@
+#include "train/config.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "base/fileio.h"
+#include "tensor/dtype.h"
+
+enum kind { K_INT, K_REAL, K_BOOL, K_NAME };
+
+/* What [model] says before it becomes a spec. */
+struct model_keys {
+    char family[TRAIN_NAME], router[TRAIN_NAME], expert[TRAIN_NAME], qk_norm[TRAIN_NAME];
+    int64_t layers, width, heads, kv_heads, head_dim, context, dense_leading, dense_ff;
+    int64_t experts, experts_used, expert_ff, shared_ff, groups, groups_used;
+    bool shared_gated, normalize, router_bias, tied, qkv_bias, rope_pairs;
+    double router_scale, norm_eps, rope_base;
+};
+
+struct parse {
+    struct train_config *cfg;
+    struct model_keys model;
+    const char *file;
+    cadre_error *err;
+    cadre_err rc;
+};
+
+struct key {
+    const char *section, *name;
+    enum kind kind;
+    bool in_model;
+    size_t offset;
+    double min, max;   /* numbers */
+    const char *value; /* default; NULL: required */
+};
+
+#define M(name, field, kind, min, max, value)                                                                          \
+    {                                                                                                                  \
+        "model", name, kind, true, offsetof(struct model_keys, field), min, max, value                                 \
+    }
+#define C(section, name, field, kind, min, max, value)                                                                 \
+    {                                                                                                                  \
+        section, name, kind, false, offsetof(struct train_config, field), min, max, value                              \
+    }
+
+static const struct key keys[] = {
+    C("model", "name", name, K_NAME, 0, 0, "cadre"),
+    M("family", family, K_NAME, 0, 0, "qwen2moe"),
+    M("layers", layers, K_INT, 1, MODEL_MAX_LAYERS, NULL),
+    M("width", width, K_INT, 1, 1 << 20, NULL),
+    M("heads", heads, K_INT, 1, 4096, NULL),
+    M("kv_heads", kv_heads, K_INT, 0, 4096, "0"), /* 0: as many as heads */
+    M("head_dim", head_dim, K_INT, 0, 4096, "0"), /* 0: width / heads */
+    M("context", context, K_INT, 1, 1 << 24, NULL),
+    M("dense_leading", dense_leading, K_INT, 0, MODEL_MAX_LAYERS, "0"),
+    M("dense_ff", dense_ff, K_INT, 0, 1 << 24, "0"),
+    M("experts", experts, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("experts_used", experts_used, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("expert_ff", expert_ff, K_INT, 0, 1 << 24, "0"),
+    M("expert_kind", expert, K_NAME, 0, 0, "swiglu"),
+    M("shared_ff", shared_ff, K_INT, 0, 1 << 24, "0"),
+    M("shared_gated", shared_gated, K_BOOL, 0, 0, "false"),
+    M("router", router, K_NAME, 0, 0, "softmax"),
+    M("router_normalize", normalize, K_BOOL, 0, 0, "false"),
+    M("router_scale", router_scale, K_REAL, 1e-6, 1e6, "1"),
+    M("router_bias", router_bias, K_BOOL, 0, 0, "false"),
+    M("router_groups", groups, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("router_groups_used", groups_used, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("tied", tied, K_BOOL, 0, 0, "true"),
+    M("qkv_bias", qkv_bias, K_BOOL, 0, 0, "false"),
+    M("qk_norm", qk_norm, K_NAME, 0, 0, "none"),
+    M("rope_pairs", rope_pairs, K_BOOL, 0, 0, "false"),
+    M("rope_base", rope_base, K_REAL, 1, 1e9, "10000"),
+    M("norm_eps", norm_eps, K_REAL, 0, 1, "1e-6"),
+    C("tokenizer", "vocab", vocab, K_INT, 257, 1 << 20, "8192"),
+    C("tokenizer", "pre", pre, K_NAME, 0, 0, "gpt-2"),
+    C("tokenizer", "train_bytes", tokenizer_bytes, K_INT, 1, (double)(1ll << 40), "50000000"),
+    C("data", "heldout", heldout, K_REAL, 0, 0.5, "0.005"),
+    C("train", "tokens", tokens, K_INT, 1, 1e15, NULL),
+    C("train", "sequence", sequence, K_INT, 2, 1 << 20, "512"),
+    C("train", "batch_tokens", batch_tokens, K_INT, 2, 1 << 28, "32768"),
+    C("train", "micro_tokens", micro_tokens, K_INT, 2, 1 << 24, "4096"),
+    C("train", "warmup_tokens", warmup_tokens, K_INT, 0, 1e15, "0"),
+    C("train", "lr", lr, K_REAL, 0, 10, NULL),
+    C("train", "lr_final", lr_final, K_REAL, 0, 10, "0"),
+    C("train", "optimizer", optimizer, K_NAME, 0, 0, "adamw"),
+    C("train", "beta1", beta1, K_REAL, 0, 0.999999, "0.9"),
+    C("train", "beta2", beta2, K_REAL, 0, 0.999999, "0.95"),
+    C("train", "eps", eps, K_REAL, 1e-30, 1, "1e-8"),
+    C("train", "weight_decay", weight_decay, K_REAL, 0, 10, "0.1"),
+    C("train", "clip", clip, K_REAL, 0, 1e9, "1"), /* 0: no clipping */
+    C("train", "init_std", init_std, K_REAL, 0, 10, "0.02"),
+    C("train", "precision", precision, K_NAME, 0, 0, "bf16"),
+    C("train", "balance", balance, K_NAME, 0, 0, "global"),
+    C("train", "balance_weight", balance_weight, K_REAL, 0, 1e3, "0.01"),
+    C("train", "z_weight", z_weight, K_REAL, 0, 1e3, "0.001"),
+    C("train", "bias_rate", bias_rate, K_REAL, 0, 1, "0.001"),
+    C("train", "seed", seed, K_INT, 0, 9e15, "1"),
+    C("train", "log_steps", log_steps, K_INT, 1, 1e9, "1"),
+    C("train", "eval_steps", eval_steps, K_INT, 0, 1e9, "0"), /* 0: at the end only */
+    C("train", "eval_tokens", eval_tokens, K_INT, 2, 1e12, "65536"),
+    C("train", "checkpoint_minutes", checkpoint_minutes, K_REAL, 0, 1e6, "10"),
+    C("train", "file_type", file_type, K_NAME, 0, 0, "q8_0"),
+};
+enum { N_KEYS = sizeof keys / sizeof *keys };
+
+static char *field(struct parse *p, const struct key *k)
+{
+    return (k->in_model ? (char *)&p->model : (char *)p->cfg) + k->offset;
+}
+
+static cadre_err set_value(struct parse *p, const struct key *k, const char *value)
+{
+    char *at = field(p, k);
+    char *end;
+    errno = 0;
+    switch (k->kind) {
+    case K_INT: {
+        long long v = strtoll(value, &end, 10);
+        CHECK(p->err, end != value && !*end && !errno && (double)v >= k->min && (double)v <= k->max, CADRE_E_ARG,
+              "%s: [%s] %s: expected a whole number from %.0f to %.0f, found '%s'", p->file, k->section, k->name,
+              k->min, k->max, value);
+        int64_t n = v;
+        memcpy(at, &n, sizeof n);
+        return CADRE_OK;
+    }
+    case K_REAL: {
+        double v = strtod(value, &end);
+        CHECK(p->err, end != value && !*end && isfinite(v) && v >= k->min && v <= k->max, CADRE_E_ARG,
+              "%s: [%s] %s: expected a number from %g to %g, found '%s'", p->file, k->section, k->name, k->min, k->max,
+              value);
+        memcpy(at, &v, sizeof v);
+        return CADRE_OK;
+    }
+    case K_BOOL: {
+        bool yes = strcmp(value, "true") == 0;
+        CHECK(p->err, yes || strcmp(value, "false") == 0, CADRE_E_ARG,
+              "%s: [%s] %s: expected true or false, found '%s'", p->file, k->section, k->name, value);
+        memcpy(at, &yes, sizeof yes);
+        return CADRE_OK;
+    }
+    case K_NAME:
+        CHECK(p->err, *value && strlen(value) < TRAIN_NAME, CADRE_E_ARG,
+              "%s: [%s] %s: expected a name of 1 to %d characters, found '%s'", p->file, k->section, k->name,
+              TRAIN_NAME - 1, value);
+        strcpy(at, value);
+        return CADRE_OK;
+    }
+    return CADRE_OK;
+}
+
+static cadre_err set_domain(struct parse *p, const char *name, const char *value)
+{
+    struct train_config *c = p->cfg;
+    char *end;
+    double w = strtod(value, &end);
+    CHECK(p->err, end != value && !*end && isfinite(w) && w >= 0, CADRE_E_ARG,
+          "%s: [data] %s: expected a weight of at least 0, found '%s'", p->file, name, value);
+    CHECK(p->err, c->n_domains < TRAIN_MAX_DOMAINS && strlen(name) < TRAIN_NAME, CADRE_E_ARG,
+          "%s: [data] %s: at most %d domains with names below %d characters", p->file, name, TRAIN_MAX_DOMAINS,
+          TRAIN_NAME);
+    for (int i = 0; i < c->n_domains; i++)
+        CHECK(p->err, strcmp(c->domains[i].name, name) != 0, CADRE_E_ARG, "%s: [data] %s: given twice", p->file, name);
+    struct domain_weight *d = &c->domains[c->n_domains++];
+    strcpy(d->name, name);
+    d->weight = w;
+    return CADRE_OK;
+}
+
+static int on_pair(void *user, const char *section, const char *name, const char *value)
+{
+    struct parse *p = user;
+    for (int i = 0; i < N_KEYS; i++) {
+        if (strcmp(keys[i].section, section) != 0 || strcmp(keys[i].name, name) != 0)
+            continue;
+        p->rc = set_value(p, &keys[i], value);
+        return p->rc == CADRE_OK;
+    }
+    if (strcmp(section, "data") == 0)
+        p->rc = set_domain(p, name, value);
+    else
+        p->rc = error_set(p->err, CADRE_E_ARG, "%s: [%s] %s: unknown key (sections are model, tokenizer, data, train)",
+                          p->file, section, name);
+    return p->rc == CADRE_OK;
+}
+
+static cadre_err fill_spec(struct parse *p)
+{
+    const struct model_keys *m = &p->model;
+    struct spec *s = &p->cfg->spec;
+    *s = (struct spec){
+        .n_layer = m->layers,
+        .d_model = m->width,
+        .n_vocab = p->cfg->vocab,
+        .n_ctx = m->context,
+        .norm_eps = (real)m->norm_eps,
+        .tied = m->tied,
+        .n_head = m->heads,
+        .n_kv_head = m->kv_heads ? m->kv_heads : m->heads,
+        .head_dim = m->head_dim ? m->head_dim : m->width / m->heads,
+        .qkv_bias = m->qkv_bias,
+        .rope_pairs = m->rope_pairs,
+        .rope_base = (real)m->rope_base,
+        .rope_linear = 1,
+        .n_dense_leading = m->dense_leading,
+        .dense_ff = m->dense_ff,
+        .n_expert = (int)m->experts,
+        .expert_ff = m->expert_ff,
+        .shared_ff = m->shared_ff,
+        .shared_gated = m->shared_gated,
+        .router_bias = m->router_bias,
+        .expert_kind = expert_kind_find(m->expert),
+        .router = {.kind = router_find(m->router),
+                   .n_expert = (int)m->experts,
+                   .k = (int)m->experts_used,
+                   .groups = {(int)m->groups, (int)m->groups_used, 2},
+                   .normalize = m->normalize,
+                   .scale = (real)m->router_scale},
+    };
+    s->v_dim = s->n_rot = s->head_dim;
+    static const char *const norms[] = {"none", "head", "full"};
+    int norm = 0;
+    while (norm < 3 && strcmp(norms[norm], m->qk_norm) != 0)
+        norm++;
+    CHECK(p->err, norm < 3, CADRE_E_ARG, "%s: [model] qk_norm: expected none, head or full, found '%s'", p->file,
+          m->qk_norm);
+    s->qk_norm = (enum qk_norm)norm;
+    snprintf(s->family, sizeof s->family, "%.*s", (int)sizeof s->family - 1, m->family);
+    CHECK(p->err, s->router.kind, CADRE_E_ARG, "%s: [model] router: there is no router '%s'", p->file, m->router);
+    CHECK(p->err, s->expert_kind, CADRE_E_ARG, "%s: [model] expert_kind: there is no kind '%s'", p->file, m->expert);
+    cadre_err rc = spec_check(s, p->err);
+    return rc ? error_wrap(p->err, rc, "%s: [model]", p->file) : CADRE_OK;
+}
+
+static cadre_err check_run(const struct parse *p)
+{
+    const struct train_config *c = p->cfg;
+    CHECK(p->err, c->sequence <= c->spec.n_ctx, CADRE_E_ARG,
+          "%s: [train] sequence %lld is longer than [model] context %lld", p->file, (long long)c->sequence,
+          (long long)c->spec.n_ctx);
+    CHECK(p->err, c->micro_tokens % c->sequence == 0 && c->batch_tokens % c->micro_tokens == 0, CADRE_E_ARG,
+          "%s: [train] micro_tokens (%lld) must be a multiple of sequence (%lld), batch_tokens (%lld) one of "
+          "micro_tokens",
+          p->file, (long long)c->micro_tokens, (long long)c->sequence, (long long)c->batch_tokens);
+    CHECK(p->err, strcmp(c->precision, "bf16") == 0 || strcmp(c->precision, "f32") == 0, CADRE_E_ARG,
+          "%s: [train] precision: expected bf16 or f32, found '%s'", p->file, c->precision);
+    enum dtype t = dtype_by_name(c->file_type);
+    CHECK(p->err, t != DTYPE_NONE && dtype_info(t)->encode, CADRE_E_ARG,
+          "%s: [train] file_type: expected f32, f16, bf16 or q8_0, found '%s'", p->file, c->file_type);
+    CHECK(p->err, strcmp(c->balance, "bias") != 0 || c->spec.router_bias, CADRE_E_ARG,
+          "%s: [train] balance = bias moves the selection bias; set [model] router_bias = true", p->file);
+    return CADRE_OK;
+}
+
+cadre_err train_config_parse(struct train_config *cfg, const char *name, const char *text, cadre_error *err)
+{
+    memset(cfg, 0, sizeof *cfg);
+    struct parse p = {.cfg = cfg, .file = name, .err = err};
+    for (int i = 0; i < N_KEYS; i++)
+        if (keys[i].value)
+            TRY(set_value(&p, &keys[i], keys[i].value));
+        else /* a number that no file can give marks a required key as missing */
+            memset(field(&p, &keys[i]), 0xff, sizeof(double));
+    int line = ini_parse_string(text, on_pair, &p);
+    if (p.rc)
+        return line > 0 ? error_wrap(err, p.rc, "line %d", line) : p.rc;
+    CHECK(err, line == 0, CADRE_E_FORMAT, "%s: line %d: expected [section] or key = value", name, line);
+    for (int i = 0; i < N_KEYS; i++) {
+        int64_t v;
+        memcpy(&v, field(&p, &keys[i]), sizeof v);
+        CHECK(err, keys[i].value || v != -1, CADRE_E_ARG, "%s: [%s] %s is missing", name, keys[i].section,
+              keys[i].name);
+    }
+    TRY(fill_spec(&p));
+    cfg->hash = XXH3_64bits(text, strlen(text));
+    return check_run(&p);
+}
+
+cadre_err train_config_read(struct train_config *cfg, const char *path, cadre_error *err)
+{
+    char *text;
+    size_t n;
+    TRY(file_slurp(path, 1 << 20, &text, &n, err));
+    cadre_err rc = strlen(text) == n ? train_config_parse(cfg, path, text, err)
+                                     : error_set(err, CADRE_E_FORMAT, "%s: expected text, found a 0 byte", path);
+    free(text);
+    return rc;
+}

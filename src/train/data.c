@@ -1,0 +1,301 @@
+#include "train/data.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/checked.h"
+#include "base/fileio.h"
+
+/* A token file: this header, then n ids. */
+struct header {
+    char magic[8];
+    uint32_t version, width;
+    uint64_t n, vocab_hash, text_hash, text_bytes;
+    uint64_t reserved[2];
+};
+static const char magic[8] = "cadretok";
+enum { VERSION = 1, PIECE = 1 << 20 };
+
+cadre_err domain_name(char out[TRAIN_NAME], const char *path, cadre_error *err)
+{
+    const char *base = strrchr(path, '/'), *start = base ? base + 1 : path, *end = strchr(start, '.');
+    size_t n = end ? (size_t)(end - start) : strlen(start);
+    if (n == 5 && strncmp(start, "train", 5) == 0 && base) {
+        end = base;
+        for (start = base; start > path && start[-1] != '/';)
+            start--;
+        n = (size_t)(end - start);
+    }
+    CHECK(err, n > 0 && n < TRAIN_NAME, CADRE_E_ARG, "%s: expected a domain name of 1 to %d characters", path,
+          TRAIN_NAME - 1);
+    memcpy(out, start, n);
+    out[n] = 0;
+    return CADRE_OK;
+}
+
+/* A text mapped for reading. */
+struct text {
+    char *p;
+    size_t n;
+};
+
+static cadre_err text_map(struct text *t, const char *path, cadre_error *err)
+{
+    int fd;
+    uint64_t size;
+    *t = (struct text){0};
+    TRY(file_open(path, &fd, &size, err));
+    cadre_err rc = CADRE_OK;
+    CHECK_OUT(err, size > 0, CADRE_E_FORMAT, "%s: expected text, found an empty file", path);
+    t->p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    CHECK_OUT(err, t->p != MAP_FAILED, CADRE_E_IO, "%s: cannot be mapped: %s", path, strerror(errno));
+    t->n = size;
+out:
+    file_close(fd);
+    return rc;
+}
+
+/* Text is cut into pieces of about 1 MiB after a line end, so that where is a function of the text alone. */
+static size_t piece_end(const struct text *t, size_t start)
+{
+    if (t->n - start <= PIECE)
+        return t->n;
+    const char *nl = memchr(t->p + start + PIECE, '\n', t->n - start - PIECE);
+    return nl ? (size_t)(nl - t->p) + 1 : t->n;
+}
+
+struct piece {
+    size_t start, end;
+    int32_t *ids;
+    size_t n;
+    cadre_err rc;
+    cadre_error err;
+};
+
+struct encode_job {
+    const struct text *text;
+    const struct tokenizer *tokenizer;
+    struct piece *pieces;
+};
+
+static void encode_piece(void *arg, int64_t item, int worker)
+{
+    (void)worker;
+    struct encode_job *j = arg;
+    struct piece *p = &j->pieces[item];
+    p->rc = tokenizer_encode(j->tokenizer, j->text->p + p->start, p->end - p->start, TOKENIZE_SPECIAL, &p->ids, &p->n,
+                             &p->err);
+}
+
+static cadre_err write_ids(struct atomic_file *out, const struct piece *p, int width, cadre_error *err)
+{
+    if (width == 4)
+        return atomic_file_write(out, p->ids, p->n * 4, err);
+    uint16_t buffer[4096];
+    for (size_t i = 0; i < p->n; i += 4096) {
+        size_t n = p->n - i < 4096 ? p->n - i : 4096;
+        for (size_t j = 0; j < n; j++)
+            buffer[j] = (uint16_t)p->ids[i + j];
+        TRY(atomic_file_write(out, buffer, n * 2, err));
+    }
+    return CADRE_OK;
+}
+
+/* Encode batches of pieces on all threads and write them in order. */
+static cadre_err encode_text(struct atomic_file *out, const struct text *text, const struct tokenizer *t, int width,
+                             struct pool *pool, const struct data_progress *progress, const char *what, uint64_t *n_ids,
+                             cadre_error *err)
+{
+    enum { BATCH = 16 };
+    struct piece pieces[BATCH];
+    struct encode_job job = {text, t, pieces};
+    cadre_err rc = CADRE_OK;
+    *n_ids = 0;
+    for (size_t at = 0; at < text->n && rc == CADRE_OK;) {
+        int n = 0;
+        for (; n < BATCH && at < text->n; n++) {
+            pieces[n] = (struct piece){.start = at, .end = piece_end(text, at)};
+            at = pieces[n].end;
+        }
+        pool_run(pool, n, encode_piece, &job);
+        for (int i = 0; i < n; i++) {
+            if (rc == CADRE_OK && pieces[i].rc != CADRE_OK) {
+                rc = pieces[i].rc;
+                if (err)
+                    *err = pieces[i].err;
+            }
+            if (rc == CADRE_OK)
+                rc = write_ids(out, &pieces[i], width, err);
+            *n_ids += pieces[i].n;
+            free(pieces[i].ids);
+        }
+        if (rc == CADRE_OK && progress && !progress->tell(progress->user, what, (int64_t)at, (int64_t)text->n))
+            rc = error_set(err, CADRE_E_CANCELLED, "stopped while tokenizing %s", what);
+    }
+    return rc;
+}
+
+static bool up_to_date(const char *path, uint64_t vocab_hash, uint64_t text_hash)
+{
+    int fd;
+    uint64_t size;
+    struct header h;
+    if (file_open(path, &fd, &size, NULL))
+        return false;
+    bool ok = !file_read_at(fd, path, 0, &h, sizeof h, NULL) && memcmp(h.magic, magic, 8) == 0 &&
+              h.version == VERSION && h.vocab_hash == vocab_hash && h.text_hash == text_hash;
+    file_close(fd);
+    return ok;
+}
+
+cadre_err token_file_make(const char *token_path, const char *text_path, const struct tokenizer *t, uint64_t vocab_hash,
+                          struct pool *pool, const struct data_progress *progress, cadre_error *err)
+{
+    struct text text;
+    struct atomic_file out = {0};
+    TRY(text_map(&text, text_path, err));
+    cadre_err rc = CADRE_OK;
+    struct header h = {.version = VERSION,
+                       .width = tokenizer_size(t) <= 65536 ? 2 : 4,
+                       .vocab_hash = vocab_hash,
+                       .text_hash = XXH3_64bits(text.p, text.n),
+                       .text_bytes = text.n};
+    memcpy(h.magic, magic, 8);
+    if (up_to_date(token_path, vocab_hash, h.text_hash))
+        goto out;
+    TRY_OUT(atomic_file_open(&out, token_path, err));
+    TRY_OUT(atomic_file_write(&out, &h, sizeof h, err));
+    TRY_OUT(encode_text(&out, &text, t, (int)h.width, pool, progress, text_path, &h.n, err));
+    CHECK_OUT(err, fseek(out.f, 0, SEEK_SET) == 0, CADRE_E_IO, "%s: %s", token_path, strerror(errno));
+    TRY_OUT(atomic_file_write(&out, &h, sizeof h, err));
+    TRY_OUT(atomic_file_commit(&out, err));
+out:
+    atomic_file_abort(&out);
+    munmap(text.p, text.n);
+    return rc;
+}
+
+cadre_err token_file_open(struct token_file *f, const char *path, int64_t n_vocab, cadre_error *err)
+{
+    int fd;
+    uint64_t size, need = 0;
+    struct header h;
+    *f = (struct token_file){0};
+    TRY(file_open(path, &fd, &size, err));
+    cadre_err rc = CADRE_OK;
+    TRY_OUT(file_read_at(fd, path, 0, &h, sizeof h, err));
+    CHECK_OUT(err, memcmp(h.magic, magic, 8) == 0 && h.version == VERSION, CADRE_E_FORMAT,
+              "%s: not a token file of version %d; delete it and it is made anew", path, VERSION);
+    CHECK_OUT(err,
+              (h.width == 2 || h.width == 4) && mul_ok(h.n, h.width, &need) && add_ok(need, sizeof h, &need) &&
+                  need == size,
+              CADRE_E_FORMAT, "%s: expected %llu tokens of %u bytes, found a file of %llu bytes", path,
+              (unsigned long long)h.n, h.width, (unsigned long long)size);
+    f->map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    if (f->map == MAP_FAILED) {
+        f->map = NULL;
+        rc = error_set(err, CADRE_E_IO, "%s: cannot be mapped: %s", path, strerror(errno));
+        goto out;
+    }
+    f->map_bytes = size;
+    f->ids = (const char *)f->map + sizeof h;
+    f->width = (int)h.width;
+    f->n = (int64_t)h.n;
+    for (int64_t i = 0; i < f->n; i++)
+        CHECK_OUT(err, (uint32_t)token_at(f, i) < (uint64_t)n_vocab, CADRE_E_FORMAT,
+                  "%s: token %lld is %d, the vocabulary has %lld", path, (long long)i, token_at(f, i),
+                  (long long)n_vocab);
+out:
+    file_close(fd);
+    if (rc)
+        token_file_close(f);
+    return rc;
+}
+
+void token_file_close(struct token_file *f)
+{
+    if (f->map)
+        munmap(f->map, f->map_bytes);
+    *f = (struct token_file){0};
+}
+
+/* ---- order --------------------------------------------------------------------------------------------- */
+
+static uint64_t mix(uint64_t x)
+{
+    x ^= x >> 30;
+    x *= 0xbf58476d1ce4e5b9u;
+    x ^= x >> 27;
+    x *= 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+uint64_t permute(uint64_t i, uint64_t n, uint64_t key)
+{
+    int half = 1;
+    while (half < 32 && (1ull << (2 * half)) < n)
+        half++;
+    uint64_t mask = (1ull << half) - 1;
+    do {
+        uint64_t left = i >> half, right = i & mask;
+        for (uint64_t round = 0; round < 4; round++) {
+            uint64_t next = left ^ (mix(right ^ mix(key + round)) & mask);
+            left = right;
+            right = next;
+        }
+        i = left << half | right;
+    } while (i >= n);
+    return i;
+}
+
+cadre_err sampler_init(struct sampler *s, struct domain *domains, int n_domains, int64_t sequence, double heldout,
+                       uint64_t seed, cadre_error *err)
+{
+    *s = (struct sampler){.domains = domains, .n_domains = n_domains, .sequence = sequence, .seed = seed};
+    rng_seed(&s->rng, seed);
+    for (int i = 0; i < n_domains; i++) {
+        struct domain *d = &domains[i];
+        d->n_train = d->file.n - (int64_t)(heldout * (double)d->file.n);
+        d->n_windows = (d->n_train - 1) / sequence;
+        CHECK(err, d->n_windows > 0 || d->weight <= 0, CADRE_E_ARG,
+              "domain %s: expected more than %lld tokens to train on, found %lld", d->name, (long long)sequence,
+              (long long)d->n_train);
+    }
+    return CADRE_OK;
+}
+
+static int pick_domain(struct sampler *s)
+{
+    double u = rng_uniform(&s->rng), sum = 0;
+    int last = 0;
+    for (int i = 0; i < s->n_domains; i++) {
+        if (s->domains[i].weight <= 0)
+            continue;
+        last = i;
+        sum += s->domains[i].weight;
+        if (u < sum)
+            return i;
+    }
+    return last; /* the weights' sum may round to just below 1 */
+}
+
+void sampler_next(struct sampler *s, int64_t n, int32_t *token, int32_t *target)
+{
+    for (int64_t i = 0; i < n; i++) {
+        int which = pick_domain(s);
+        const struct domain *d = &s->domains[which];
+        int64_t taken = s->taken[which]++;
+        uint64_t epoch = (uint64_t)(taken / d->n_windows), at = (uint64_t)(taken % d->n_windows);
+        uint64_t window = permute(at, (uint64_t)d->n_windows, mix(s->seed ^ mix((uint64_t)which)) + 4 * epoch);
+        int64_t start = (int64_t)window * s->sequence;
+        for (int64_t j = 0; j < s->sequence; j++) {
+            token[i * s->sequence + j] = token_at(&d->file, start + j);
+            target[i * s->sequence + j] = token_at(&d->file, start + j + 1);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+/* Training data: text files are turned once into memory-mapped token files, one a domain, and mixed by weight. The
+ * order is a function of the seed alone, and what has been read is a handful of counters, so that a resumed run goes on
+ * with the very next window.
+ *
+ *     a domain's tokens:  | window 0 | window 1 | … | window n-1 |  held out  |
+ *
+ * Windows of sequence + 1 tokens are visited in an order that is a keyed permutation of 0 … n-1, another one each
+ * time the domain has been read through. */
+#ifndef CADRE_TRAIN_DATA_H
+#define CADRE_TRAIN_DATA_H
+
+#include "base/pool.h"
+#include "base/rng.h"
+#include "text/tokenizer.h"
+#include "train/config.h"
+
+struct token_file {
+    void *map;
+    size_t map_bytes;
+    const void *ids; /* uint16_t or uint32_t */
+    int width;       /* bytes per id */
+    int64_t n;
+};
+
+/* Which text belongs to which domain: the stem of the file name, or, for files named train.*, the name of their folder.
+ */
+cadre_err domain_name(char out[TRAIN_NAME], const char *path, cadre_error *err);
+
+/* Tokenize text_path into token_path, unless it is there already and was made from the same text by the same vocabulary
+ * (both are stamped with hashes). progress may return false to cancel. */
+struct data_progress {
+    bool (*tell)(void *user, const char *what, int64_t done, int64_t total);
+    void *user;
+};
+cadre_err token_file_make(const char *token_path, const char *text_path, const struct tokenizer *t, uint64_t vocab_hash,
+                          struct pool *pool, const struct data_progress *progress, cadre_error *err);
+cadre_err token_file_open(struct token_file *f, const char *path, int64_t n_vocab, cadre_error *err);
+void token_file_close(struct token_file *f);
+static inline int32_t token_at(const struct token_file *f, int64_t i)
+{
+    return f->width == 2 ? ((const uint16_t *)f->ids)[i] : (int32_t)((const uint32_t *)f->ids)[i];
+}
+
+struct domain {
+    char name[TRAIN_NAME];
+    double weight; /* share of windows; all sum to 1 */
+    struct token_file file;
+    int64_t n_train; /* tokens before the held-out part */
+    int64_t n_windows;
+};
+
+struct sampler {
+    struct domain *domains;
+    int n_domains;
+    int64_t sequence;
+    uint64_t seed;
+    /* what a checkpoint holds */
+    struct rng rng;
+    int64_t taken[TRAIN_MAX_DOMAINS]; /* windows read so far */
+};
+
+/* Cut domains into windows; every domain with weight > 0 must hold at least one. */
+cadre_err sampler_init(struct sampler *s, struct domain *domains, int n_domains, int64_t sequence, double heldout,
+                       uint64_t seed, cadre_error *err);
+/* The next n windows: token[n * sequence] and target (the token after each). */
+void sampler_next(struct sampler *s, int64_t n, int32_t *token, int32_t *target);
+
+/* A keyed permutation of 0 … n-1 (a four-round Feistel network over the next power of four, walking until inside). */
+uint64_t permute(uint64_t i, uint64_t n, uint64_t key);
+
+#endif

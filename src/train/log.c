@@ -1,0 +1,84 @@
+#include "train/log.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fileio.h"
+
+static cadre_err keep_lines(const char *path, int64_t step, cadre_error *err)
+{
+    char *text;
+    size_t n;
+    struct atomic_file out;
+    TRY(file_slurp(path, (size_t)1 << 32, &text, &n, err));
+    cadre_err rc = atomic_file_open(&out, path, err);
+    for (char *line = text; rc == CADRE_OK && line < text + n;) {
+        char *end = memchr(line, '\n', (size_t)(text + n - line));
+        if (!end)
+            break; /* a line cut short by a killed process */
+        json_t *j = json_loadb(line, (size_t)(end - line), 0, NULL);
+        json_int_t at = j ? json_integer_value(json_object_get(j, "step")) : 0;
+        json_decref(j);
+        if (j && at <= step)
+            rc = atomic_file_write(&out, line, (size_t)(end + 1 - line), err);
+        line = end + 1;
+    }
+    free(text);
+    if (rc == CADRE_OK)
+        return atomic_file_commit(&out, err);
+    atomic_file_abort(&out);
+    return rc;
+}
+
+cadre_err train_log_open(struct train_log *log, const char *path, int64_t step, cadre_error *err)
+{
+    if (step > 0 && access(path, F_OK) == 0)
+        TRY(keep_lines(path, step, err));
+    log->path = strdup(path);
+    log->f = fopen(path, step > 0 ? "ae" : "we");
+    CHECK(err, log->f && log->path, CADRE_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+    return CADRE_OK;
+}
+
+/* JSON has no NaN: what was not measured is null. */
+static json_t *number(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+cadre_err train_log_add(struct train_log *log, const cadre_train_progress *p, cadre_error *err)
+{
+    json_t *j =
+        json_pack("{s:s, s:I, s:I}", "event", p->event, "step", (json_int_t)p->step, "tokens", (json_int_t)p->tokens);
+    if (p->n_domains) {
+        json_t *bits = json_object();
+        for (int i = 0; i < p->n_domains; i++)
+            json_object_set_new(bits, p->domain_names[i], number(p->domain_bits[i]));
+        json_object_set_new(j, "bits_per_byte", bits);
+    } else {
+        json_object_set_new(j, "loss", number(p->loss));
+        json_object_set_new(j, "lr", number(p->lr));
+        json_object_set_new(j, "grad_norm", number(p->grad_norm));
+        json_object_set_new(j, "load_max_mean", number(p->load_max_mean));
+        json_object_set_new(j, "load_entropy", number(p->load_entropy));
+        json_object_set_new(j, "router_entropy", number(p->router_entropy));
+        json_object_set_new(j, "tokens_per_s", number(p->tokens_per_s));
+    }
+    bool ok = j && json_dumpf(j, log->f, JSON_COMPACT | JSON_REAL_PRECISION(8)) == 0 && fputc('\n', log->f) != EOF &&
+              fflush(log->f) == 0;
+    json_decref(j);
+    CHECK(err, ok, CADRE_E_IO, "%s: writing the log failed: %s", log->path, strerror(errno));
+    return CADRE_OK;
+}
+
+void train_log_close(struct train_log *log)
+{
+    if (log->f)
+        fclose(log->f);
+    free(log->path);
+    *log = (struct train_log){0};
+}

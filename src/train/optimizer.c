@@ -1,0 +1,110 @@
+#include "train/optimizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+
+static void adamw_step(const struct kernels *k, const struct optimizer_step *s, struct param *p, real *const *state,
+                       int64_t from, int64_t n)
+{
+    const struct train_config *c = s->cfg;
+    double c1 = 1 - pow(c->beta1, (double)s->step), c2 = 1 - pow(c->beta2, (double)s->step);
+    k->adamw(p->t.x + from, state[0] + from, state[1] + from, p->t.g + from, n, s->grad_scale, s->lr, (real)c->beta1,
+             (real)c->beta2, (real)c->eps, p->matrix ? (real)c->weight_decay : 0, (real)c1, (real)c2);
+}
+
+static const struct optimizer rows[] = {
+    {"adamw", 2, {"m", "v"}, adamw_step},
+};
+
+const struct optimizer *optimizer_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return &rows[i];
+    return NULL;
+}
+
+enum { SLICE = 1 << 16 };
+
+/* Parameters that gradients train, as one row of slices. */
+struct slices {
+    const struct optimizer *o;
+    const struct kernels *k;
+    const struct optimizer_step *s;
+    struct model *m;
+    real *const *state;
+    double *square; /* [n_slices] */
+};
+
+static int64_t slices_of(const struct param *p)
+{
+    return p->by_gradient ? (tensor_count(&p->t) + SLICE - 1) / SLICE : 0;
+}
+
+static int64_t count_slices(const struct model *m)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < m->n_params; i++)
+        n += slices_of(&m->params[i]);
+    return n;
+}
+
+static int64_t find_slice(const struct model *m, int64_t item, int64_t *from, int64_t *n)
+{
+    int64_t i = 0;
+    for (; item >= slices_of(&m->params[i]); i++)
+        item -= slices_of(&m->params[i]);
+    *from = item * SLICE;
+    *n = min_i64(SLICE, tensor_count(&m->params[i].t) - *from);
+    return i;
+}
+
+static void step_slice(void *arg, int64_t item, int worker)
+{
+    (void)worker;
+    struct slices *a = arg;
+    int64_t from, n, i = find_slice(a->m, item, &from, &n);
+    a->o->step(a->k, a->s, &a->m->params[i], a->state + i * a->o->n_states, from, n);
+}
+
+void optimizer_run(const struct optimizer *o, const struct kernels *k, struct pool *pool,
+                   const struct optimizer_step *s, struct model *m, real *const *state)
+{
+    struct slices a = {.o = o, .k = k, .s = s, .m = m, .state = state};
+    pool_run(pool, count_slices(m), step_slice, &a);
+}
+
+static void square_slice(void *arg, int64_t item, int worker)
+{
+    (void)worker;
+    struct slices *a = arg;
+    int64_t from, n, i = find_slice(a->m, item, &from, &n);
+    const real *g = a->m->params[i].t.g + from;
+    a->square[item] = (double)a->k->dot(g, g, n);
+}
+
+double gradient_norm(const struct kernels *k, struct pool *pool, struct model *m)
+{
+    int64_t n = count_slices(m);
+    struct slices a = {.k = k, .m = m, .square = malloc((size_t)n * sizeof(double))};
+    if (!a.square)
+        return NAN; /* the trainer stops on it as on any gradient that is not a number */
+    pool_run(pool, n, square_slice, &a);
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += a.square[i];
+    free(a.square);
+    return sqrt(sum);
+}
+
+double learning_rate(const struct train_config *c, int64_t tokens)
+{
+    if (tokens < c->warmup_tokens)
+        return c->lr * (double)(tokens + 1) / (double)c->warmup_tokens;
+    double span = (double)(c->tokens - c->warmup_tokens);
+    double t = span > 0 ? fmin(1, (double)(tokens - c->warmup_tokens) / span) : 1;
+    return c->lr_final + 0.5 * (c->lr - c->lr_final) * (1 + cos(M_PI * t));
+}

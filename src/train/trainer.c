@@ -1,0 +1,574 @@
+#include "train/trainer.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/fileio.h"
+#include "model/family.h"
+#include "moe/balance.h"
+#include "train/checkpoint.h"
+#include "train/log.h"
+#include "train/optimizer.h"
+#include "train/vocabulary.h"
+
+/* Ways to keep experts evenly used: which terms of moe/balance.h are on. */
+struct balance_rule {
+    const char *name;
+    bool loss, whole_batch, bias;
+};
+static const struct balance_rule balance_rules[] = {
+    {"none", false, false, false},
+    {"switch", true, false, false}, /* each micro-batch on its own */
+    {"global", true, true, false},  /* counts of all micro-batches of the step so far */
+    {"bias", false, false, true},   /* no loss: the selection bias moves after each step */
+};
+
+struct trainer {
+    const cadre_train_options *opt;
+    int n_threads;
+    enum isa isa;
+    struct train_config cfg;
+    const struct balance_rule *balance;
+    const struct optimizer *optimizer;
+    struct kernels kernels;
+    struct pool *pool;
+    struct vocabulary vocab;
+    struct domain domains[TRAIN_MAX_DOMAINS];
+    int n_domains;
+    struct sampler sampler;
+    struct model *model;
+    real *state_memory;
+    size_t state_bytes;
+    real **state; /* [n_params * n_states] */
+    struct arena arena;
+    struct run_state run;
+    struct train_log log;
+    char *ckpt_path, *vocab_path, *tokens_dir, *log_path;
+
+    /* One micro-batch of whole sequences. */
+    int32_t *token, *target, *position;
+    int64_t *row_start;
+    struct routing *routing; /* [n_layer] */
+    int64_t *count;          /* [n_layer, n_expert] tokens per expert, this step */
+    double router_entropy;   /* of the last micro-batch looked at */
+};
+
+/* ---- set-up -------------------------------------------------------------------------------------------- */
+
+static cadre_err make_paths(struct trainer *t, cadre_error *err)
+{
+    const char *out = t->opt->out;
+    bool ok = asprintf(&t->ckpt_path, "%s.ckpt", out) >= 0 && asprintf(&t->vocab_path, "%s.vocab", out) >= 0 &&
+              asprintf(&t->tokens_dir, "%s.tokens", out) >= 0 && asprintf(&t->log_path, "%s.log.jsonl", out) >= 0;
+    CHECK(err, ok, CADRE_E_MEMORY, "%s: no memory for its name", out);
+    CHECK(err, mkdir(t->tokens_dir, 0777) == 0 || errno == EEXIST, CADRE_E_IO, "%s: cannot be made: %s", t->tokens_dir,
+          strerror(errno));
+    CHECK(err, t->opt->resume || access(t->ckpt_path, F_OK) != 0, CADRE_E_ARG,
+          "%s: there is a checkpoint already; go on from it with --resume, or delete it", t->ckpt_path);
+    CHECK(err, !t->opt->resume || access(t->ckpt_path, R_OK) == 0, CADRE_E_IO, "%s: no checkpoint to resume from: %s",
+          t->ckpt_path, strerror(errno));
+    return CADRE_OK;
+}
+
+static int find_domain(const struct trainer *t, const char *name)
+{
+    for (int i = 0; i < t->n_domains; i++)
+        if (strcmp(t->domains[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+/* Names from the files, weights from [data]; without weights every byte counts the same. */
+static cadre_err make_domains(struct trainer *t, double *weights, cadre_error *err)
+{
+    const cadre_train_options *o = t->opt;
+    CHECK(err, o->n_data > 0 && o->n_data <= TRAIN_MAX_DOMAINS, CADRE_E_ARG,
+          "data: expected 1 to %d text files, one a domain, found %d", TRAIN_MAX_DOMAINS, o->n_data);
+    double sum = 0;
+    for (int i = 0; i < o->n_data; i++) {
+        struct domain *d = &t->domains[i];
+        TRY(domain_name(d->name, o->data[i], err));
+        CHECK(err, find_domain(t, d->name) < 0, CADRE_E_ARG, "%s: a second file for domain %s; join them in one",
+              o->data[i], d->name);
+        t->n_domains++;
+        int fd;
+        uint64_t size;
+        TRY(file_open(o->data[i], &fd, &size, err));
+        file_close(fd);
+        d->weight = t->cfg.n_domains ? -1 : (double)size;
+    }
+    for (int i = 0; i < t->cfg.n_domains; i++) {
+        int d = find_domain(t, t->cfg.domains[i].name);
+        CHECK(err, d >= 0, CADRE_E_ARG, "%s: [data] %s: no text file of that domain was given", o->config,
+              t->cfg.domains[i].name);
+        t->domains[d].weight = t->cfg.domains[i].weight;
+    }
+    for (int i = 0; i < t->n_domains; i++) {
+        CHECK(err, t->domains[i].weight >= 0, CADRE_E_ARG, "%s: [data] gives domain %s (%s) no weight", o->config,
+              t->domains[i].name, o->data[i]);
+        sum += t->domains[i].weight;
+    }
+    CHECK(err, sum > 0, CADRE_E_ARG, "%s: [data]: all weights are 0", o->config);
+    for (int i = 0; i < t->n_domains; i++)
+        weights[i] = t->domains[i].weight /= sum;
+    return CADRE_OK;
+}
+
+static cadre_err make_data(struct trainer *t, cadre_error *err)
+{
+    const cadre_train_options *o = t->opt;
+    struct data_progress progress = {o->on_prepare, o->user}, *tell = o->on_prepare ? &progress : NULL;
+    double weights[TRAIN_MAX_DOMAINS];
+    TRY(make_domains(t, weights, err));
+    TRY(vocabulary_open(&t->vocab, t->vocab_path, &t->cfg, o->data, weights, o->n_data, t->pool, tell, err));
+    for (int i = 0; i < t->n_domains; i++) {
+        char *path;
+        CHECK(err, asprintf(&path, "%s/%s.tokens", t->tokens_dir, t->domains[i].name) >= 0, CADRE_E_MEMORY,
+              "no memory for a file name");
+        cadre_err rc = token_file_make(path, o->data[i], t->vocab.tokenizer, t->vocab.hash, t->pool, tell, err);
+        if (rc == CADRE_OK)
+            rc = token_file_open(&t->domains[i].file, path, t->cfg.vocab, err);
+        free(path);
+        TRY(rc);
+    }
+    return sampler_init(&t->sampler, t->domains, t->n_domains, t->cfg.sequence, t->cfg.heldout, (uint64_t)t->cfg.seed,
+                        err);
+}
+
+static cadre_err make_state(struct trainer *t, cadre_error *err)
+{
+    int n_states = t->optimizer->n_states;
+    size_t n = 0;
+    for (int64_t i = 0; i < t->model->n_params; i++)
+        n += (size_t)tensor_count(&t->model->params[i].t) * (size_t)n_states;
+    t->state_bytes = n * sizeof(real);
+    t->state = calloc((size_t)t->model->n_params * (size_t)n_states, sizeof *t->state);
+    CHECK(err, t->state, CADRE_E_MEMORY, "no memory for the optimizer");
+    real *p = mmap(NULL, t->state_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(err, p != MAP_FAILED, CADRE_E_MEMORY, "no memory for %zu bytes of optimizer state", t->state_bytes);
+    t->state_memory = p;
+    for (int64_t i = 0; i < t->model->n_params; i++)
+        for (int j = 0; j < n_states; j++) {
+            t->state[i * n_states + j] = p;
+            p += tensor_count(&t->model->params[i].t);
+        }
+    return CADRE_OK;
+}
+
+static cadre_err make_batch(struct trainer *t, cadre_error *err)
+{
+    int64_t n = t->cfg.micro_tokens, seq = t->cfg.sequence, n_seq = n / seq;
+    const struct spec *s = &t->cfg.spec;
+    t->token = calloc((size_t)n, sizeof *t->token);
+    t->target = calloc((size_t)n, sizeof *t->target);
+    t->position = calloc((size_t)n, sizeof *t->position);
+    t->row_start = calloc((size_t)n_seq + 1, sizeof *t->row_start);
+    t->routing = calloc((size_t)s->n_layer, sizeof *t->routing);
+    t->count = calloc((size_t)s->n_layer * (size_t)max_i64(s->n_expert, 1), sizeof *t->count);
+    CHECK(err, t->token && t->target && t->position && t->row_start && t->routing && t->count, CADRE_E_MEMORY,
+          "no memory for a batch of %lld tokens", (long long)n);
+    for (int64_t i = 0; i < n; i++)
+        t->position[i] = (int32_t)(i % seq);
+    for (int64_t i = 0; i <= n_seq; i++)
+        t->row_start[i] = i * seq;
+    return CADRE_OK;
+}
+
+/* ---- one micro-batch ----------------------------------------------------------------------------------- */
+
+static struct batch whole_sequences(struct trainer *t, int64_t n_seq)
+{
+    return (struct batch){.n_tok = n_seq * t->cfg.sequence,
+                          .n_seq = n_seq,
+                          .token = t->token,
+                          .position = t->position,
+                          .row_start = t->row_start,
+                          .routing = t->routing};
+}
+
+static struct op_ctx context(struct trainer *t, struct arena *arena, struct tape *tape)
+{
+    return (struct op_ctx){.k = &t->kernels,
+                           .pool = t->pool,
+                           .arena = arena,
+                           .tape = tape,
+                           .precision = strcmp(t->cfg.precision, "bf16") == 0 ? GEMM_BF16 : GEMM_F32,
+                           .dry = arena->measuring};
+}
+
+/* Count the layer's decisions and add its balance terms to the loss. */
+static struct tensor *add_balance(struct trainer *t, struct op_ctx *c, int64_t layer, int64_t n_tok,
+                                  struct tensor *loss)
+{
+    const struct router_config *router = &t->model->layers[layer].moe.router;
+    const struct routing *r = &t->routing[layer];
+    int64_t *count = t->count + layer * router->n_expert;
+    if (!c->dry)
+        balance_count(r->id, n_tok * router->k, router->n_expert, count);
+    if (t->balance->loss && t->cfg.balance_weight > 0) {
+        struct tensor *b = balance_switch(c, router, r, t->balance->whole_batch ? count : NULL);
+        loss = op_add(c, loss, op_scale(c, b, (real)t->cfg.balance_weight));
+    }
+    if (t->cfg.z_weight > 0)
+        loss = op_add(c, loss, op_scale(c, balance_z(c, r), (real)t->cfg.z_weight));
+    return loss;
+}
+
+/* Entropy in nats of single tokens' routing distributions, mean over tokens and MoE layers. */
+static double routing_entropy(const struct trainer *t, int64_t n_tok)
+{
+    double sum = 0;
+    int64_t n = 0;
+    for (int64_t l = 0; l < t->cfg.spec.n_layer; l++) {
+        if (!spec_layer_is_moe(&t->cfg.spec, l))
+            continue;
+        const struct tensor *score = t->routing[l].score;
+        int64_t n_expert = tensor_cols(score);
+        for (int64_t i = 0; i < n_tok; i += 8, n++) { /* every eighth token is enough for a progress line */
+            const real *s = score->x + i * n_expert;
+            double total = 0;
+            for (int64_t e = 0; e < n_expert; e++)
+                total += s[e];
+            for (int64_t e = 0; e < n_expert; e++)
+                if (s[e] > 0)
+                    sum -= s[e] / total * log(s[e] / total);
+        }
+    }
+    return n ? sum / (double)n : 0;
+}
+
+/* Forward and backward of the micro-batch in token/target; gradients are added with weight `scale`. */
+static cadre_err micro_step(struct trainer *t, struct arena *arena, real scale, double *loss_out, cadre_error *err)
+{
+    struct tape tape = {0};
+    struct op_ctx c = context(t, arena, &tape);
+    struct batch b = whole_sequences(t, t->cfg.micro_tokens / t->cfg.sequence);
+    size_t mark = arena_mark(arena);
+    struct tensor *logits = model_forward(&c, t->model, &b, err);
+    if (!logits)
+        return err ? err->code : CADRE_E_ARG;
+    struct tensor *loss = op_cross_entropy(&c, logits, t->target), *total = loss;
+    for (int64_t l = 0; l < t->cfg.spec.n_layer; l++)
+        if (spec_layer_is_moe(&t->cfg.spec, l))
+            total = add_balance(t, &c, l, b.n_tok, total);
+    if (!c.dry) {
+        *loss_out = (double)loss->x[0];
+        t->router_entropy = routing_entropy(t, b.n_tok);
+    }
+    tape_backward(&c, total, scale);
+    arena_reset(arena, mark);
+    return CADRE_OK;
+}
+
+/* Sum of -log p over the targets, and their bytes; n_seq sequences are in token/target. */
+static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_seq, double *nats, cadre_error *err)
+{
+    struct op_ctx c = context(t, arena, NULL);
+    struct batch b = whole_sequences(t, n_seq);
+    size_t mark = arena_mark(arena);
+    struct tensor *logits = model_forward(&c, t->model, &b, err);
+    if (!logits)
+        return err ? err->code : CADRE_E_ARG;
+    struct tensor *loss = op_cross_entropy(&c, logits, t->target);
+    if (!c.dry)
+        *nats += (double)loss->x[0] * (double)b.n_tok;
+    arena_reset(arena, mark);
+    return CADRE_OK;
+}
+
+/* The same builders over a measuring arena give the working memory to the byte. */
+static cadre_err plan_memory(struct trainer *t, cadre_error *err)
+{
+    struct arena plan;
+    double unused = 0;
+    arena_init_measuring(&plan);
+    TRY(micro_step(t, &plan, 1, &unused, err));
+    TRY(micro_eval(t, &plan, t->cfg.micro_tokens / t->cfg.sequence, &unused, err));
+    return arena_init(&t->arena, plan.peak, err);
+}
+
+/* ---- steps --------------------------------------------------------------------------------------------- */
+
+static void zero_gradients(struct trainer *t)
+{
+    for (int64_t i = 0; i < t->model->n_params; i++)
+        if (t->model->params[i].t.g)
+            memset(t->model->params[i].t.g, 0, (size_t)tensor_count(&t->model->params[i].t) * sizeof(real));
+}
+
+static void update_biases(struct trainer *t)
+{
+    for (int64_t l = 0; l < t->cfg.spec.n_layer; l++) {
+        struct moe_layer *moe = &t->model->layers[l].moe;
+        if (spec_layer_is_moe(&t->cfg.spec, l) && moe->bias)
+            balance_update_bias(moe->bias->x, t->count + l * moe->router.n_expert, moe->router.n_expert,
+                                (real)t->cfg.bias_rate);
+    }
+}
+
+static cadre_err check_progress(struct trainer *t, double loss, double norm, cadre_error *err)
+{
+    struct run_state *r = &t->run;
+    CHECK(
+        err, isfinite(loss) && isfinite(norm), CADRE_E_DIVERGED,
+        "step %lld: loss %g, gradient norm %g: training diverged; the last good checkpoint is kept (%s). Lower [train] "
+        "lr or set clip",
+        (long long)r->step + 1, loss, norm, t->ckpt_path);
+    r->loss_mean = r->step == 0 ? loss : 0.98 * r->loss_mean + 0.02 * loss;
+    r->loss_best = r->step == 0 || r->loss_mean < r->loss_best ? r->loss_mean : r->loss_best;
+    CHECK(err, r->loss_mean < r->loss_best + 1.5, CADRE_E_DIVERGED,
+          "step %lld: the running loss rose from %g to %g: training diverged; the last good checkpoint is kept (%s). "
+          "Lower [train] lr or lengthen warmup_tokens",
+          (long long)r->step + 1, r->loss_best, r->loss_mean, t->ckpt_path);
+    return CADRE_OK;
+}
+
+static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_error *err)
+{
+    const struct train_config *c = &t->cfg;
+    int64_t n_micro = c->batch_tokens / c->micro_tokens;
+    double loss = 0, start = clock_now();
+    zero_gradients(t);
+    memset(t->count, 0, (size_t)c->spec.n_layer * (size_t)max_i64(c->spec.n_expert, 1) * sizeof *t->count);
+    for (int64_t i = 0; i < n_micro; i++) {
+        double micro_loss = 0;
+        sampler_next(&t->sampler, c->micro_tokens / c->sequence, t->token, t->target);
+        TRY(micro_step(t, &t->arena, (real)(1.0 / (double)n_micro), &micro_loss, err));
+        loss += micro_loss / (double)n_micro;
+    }
+    double norm = gradient_norm(&t->kernels, t->pool, t->model);
+    TRY(check_progress(t, loss, norm, err));
+    double lr = learning_rate(c, t->run.tokens);
+    struct optimizer_step s = {.cfg = c,
+                               .step = t->run.step + 1,
+                               .lr = (real)lr,
+                               .grad_scale = (real)(c->clip > 0 && norm > c->clip ? c->clip / norm : 1)};
+    optimizer_run(t->optimizer, &t->kernels, t->pool, &s, t->model, t->state);
+    if (t->balance->bias)
+        update_biases(t);
+    t->run.step++;
+    t->run.tokens += c->batch_tokens;
+    *p = (cadre_train_progress){.event = "step",
+                                .step = t->run.step,
+                                .tokens = t->run.tokens,
+                                .tokens_total = c->tokens,
+                                .loss = loss,
+                                .lr = lr,
+                                .grad_norm = norm,
+                                .tokens_per_s = (double)c->batch_tokens / (clock_now() - start),
+                                .router_entropy = t->router_entropy};
+    int64_t n_moe = 0;
+    for (int64_t l = 0; l < c->spec.n_layer; l++) {
+        if (!spec_layer_is_moe(&c->spec, l))
+            continue;
+        const int64_t *count = t->count + l * c->spec.n_expert;
+        p->load_max_mean = fmax(p->load_max_mean, balance_max_over_mean(count, c->spec.n_expert));
+        p->load_entropy += balance_entropy(count, c->spec.n_expert);
+        n_moe++;
+    }
+    if (n_moe)
+        p->load_entropy /= (double)n_moe;
+    return CADRE_OK;
+}
+
+/* Bits per byte on the held-out end of each domain; NaN for a domain whose held-out part is shorter than a sequence. */
+static cadre_err evaluate(struct trainer *t, double *bits, cadre_error *err)
+{
+    int64_t seq = t->cfg.sequence, most = t->cfg.micro_tokens / seq;
+    for (int d = 0; d < t->n_domains; d++) {
+        const struct domain *dom = &t->domains[d];
+        int64_t at = dom->n_train, bytes = 0, done = 0;
+        double nats = 0;
+        while (done < t->cfg.eval_tokens) {
+            int64_t n = min_i64(most, (dom->file.n - at - 1) / seq);
+            if (n <= 0)
+                break;
+            for (int64_t i = 0; i < n * seq; i++) {
+                const char *piece;
+                t->token[i] = token_at(&dom->file, at + i);
+                t->target[i] = token_at(&dom->file, at + i + 1);
+                bytes += (int64_t)tokenizer_piece(t->vocab.tokenizer, t->target[i], true, &piece);
+            }
+            TRY(micro_eval(t, &t->arena, n, &nats, err));
+            at += n * seq;
+            done += n * seq;
+        }
+        bits[d] = bytes ? nats / M_LN2 / (double)bytes : NAN;
+    }
+    return CADRE_OK;
+}
+
+static cadre_err save_checkpoint(struct trainer *t, cadre_error *err)
+{
+    return checkpoint_write(t->ckpt_path, &t->cfg, t->model, t->optimizer, t->state, &t->sampler, &t->run, err);
+}
+
+static cadre_err tell(struct trainer *t, const cadre_train_progress *p, cadre_error *err)
+{
+    TRY(train_log_add(&t->log, p, err));
+    if (t->opt->on_progress && !t->opt->on_progress(t->opt->user, p)) {
+        TRY(save_checkpoint(t, err));
+        return error_set(err, CADRE_E_CANCELLED, "stopped after step %lld; go on with --resume",
+                         (long long)t->run.step);
+    }
+    return CADRE_OK;
+}
+
+static cadre_err tell_evaluation(struct trainer *t, cadre_error *err)
+{
+    double bits[TRAIN_MAX_DOMAINS];
+    const char *names[TRAIN_MAX_DOMAINS];
+    TRY(evaluate(t, bits, err));
+    for (int i = 0; i < t->n_domains; i++)
+        names[i] = t->domains[i].name;
+    cadre_train_progress p = {.event = "eval",
+                              .step = t->run.step,
+                              .tokens = t->run.tokens,
+                              .tokens_total = t->cfg.tokens,
+                              .n_domains = t->n_domains,
+                              .domain_names = names,
+                              .domain_bits = bits};
+    return tell(t, &p, err);
+}
+
+static cadre_err train_loop(struct trainer *t, cadre_error *err)
+{
+    const struct train_config *c = &t->cfg;
+    double saved = clock_now();
+    while (t->run.tokens < c->tokens) {
+        cadre_train_progress p;
+        TRY(train_step(t, &p, err));
+        bool last = t->run.tokens >= c->tokens;
+        if (last || t->run.step % c->log_steps == 0)
+            TRY(tell(t, &p, err));
+        if (last || (c->eval_steps && t->run.step % c->eval_steps == 0))
+            TRY(tell_evaluation(t, err));
+        if (last || clock_now() - saved >= 60 * c->checkpoint_minutes) {
+            TRY(save_checkpoint(t, err));
+            saved = clock_now();
+        }
+    }
+    return CADRE_OK;
+}
+
+/* ---- the finished model -------------------------------------------------------------------------------- */
+
+static bool not_tokenizer(const char *key)
+{
+    return strncmp(key, "tokenizer.", 10) != 0;
+}
+
+static cadre_err write_model(struct trainer *t, cadre_error *err)
+{
+    struct gguf_writer *w;
+    TRY(gguf_writer_open(&w, t->opt->out, err));
+    cadre_err rc = CADRE_OK;
+    TRY_OUT(spec_to_gguf(w, &t->cfg.spec, err));
+    TRY_OUT(gguf_put_string(w, "general.name", t->cfg.name, strlen(t->cfg.name), err));
+    TRY_OUT(gguf_put_u64(w, "cadre.training_tokens", (uint64_t)t->run.tokens, err));
+    TRY_OUT(gguf_put_all(w, t->vocab.file, not_tokenizer, err));
+    TRY_OUT(model_write(w, t->model, dtype_by_name(t->cfg.file_type), err));
+    return gguf_writer_commit(w, err);
+out:
+    gguf_writer_abort(w);
+    return rc;
+}
+
+static cadre_err open_trainer(struct trainer *t, cadre_error *err)
+{
+    const cadre_train_options *o = t->opt;
+    struct cpu cpu;
+    cpu_detect(&cpu);
+    TRY(train_config_read(&t->cfg, o->config, err));
+    if (o->tokens > 0)
+        t->cfg.tokens = o->tokens;
+    for (size_t i = 0; i < sizeof balance_rules / sizeof *balance_rules; i++)
+        if (strcmp(balance_rules[i].name, t->cfg.balance) == 0)
+            t->balance = &balance_rules[i];
+    CHECK(err, t->balance, CADRE_E_ARG, "%s: [train] balance: expected none, switch, global or bias, found '%s'",
+          o->config, t->cfg.balance);
+    t->optimizer = optimizer_find(t->cfg.optimizer);
+    CHECK(err, t->optimizer, CADRE_E_ARG, "%s: [train] optimizer: there is no '%s'", o->config, t->cfg.optimizer);
+    const struct family *family = family_find(t->cfg.spec.family);
+    CHECK(err, family && family->can_write, CADRE_E_ARG, "%s: [model] family: models of '%s' cannot be written",
+          o->config, t->cfg.spec.family);
+    TRY(family->can_write(&t->cfg.spec, err));
+    TRY(make_paths(t, err));
+    kernels_init(&t->kernels, &cpu, t->isa);
+    TRY(pool_new(&t->pool, t->n_threads, err));
+    TRY(make_data(t, err));
+    TRY(model_new(&t->model, &t->cfg.spec, (uint64_t)t->cfg.seed, (real)t->cfg.init_std, true, err));
+    TRY(make_state(t, err));
+    TRY(make_batch(t, err));
+    TRY(plan_memory(t, err));
+    if (o->resume)
+        TRY(checkpoint_read(t->ckpt_path, &t->cfg, t->model, t->optimizer, t->state, &t->sampler, &t->run, err));
+    return train_log_open(&t->log, t->log_path, t->run.step, err);
+}
+
+static void close_trainer(struct trainer *t)
+{
+    train_log_close(&t->log);
+    arena_destroy(&t->arena);
+    free(t->token);
+    free(t->target);
+    free(t->position);
+    free(t->row_start);
+    free(t->routing);
+    free(t->count);
+    if (t->state_memory)
+        munmap(t->state_memory, t->state_bytes);
+    free(t->state);
+    model_free(t->model);
+    for (int i = 0; i < t->n_domains; i++)
+        token_file_close(&t->domains[i].file);
+    vocabulary_close(&t->vocab);
+    pool_free(t->pool);
+    free(t->ckpt_path);
+    free(t->vocab_path);
+    free(t->tokens_dir);
+    free(t->log_path);
+}
+
+cadre_err train_run(const cadre_train_options *o, int n_threads, enum isa isa, cadre_error *err)
+{
+    cadre_error own = {0}; /* a failing forward reports through it even when the caller wants no text */
+    err = err ? err : &own;
+    struct trainer *t = calloc(1, sizeof *t);
+    CHECK(err, t, CADRE_E_MEMORY, "no memory for the trainer");
+    t->opt = o;
+    t->n_threads = n_threads;
+    t->isa = isa;
+    cadre_err rc = open_trainer(t, err);
+    if (rc == CADRE_OK)
+        rc = train_loop(t, err);
+    if (rc == CADRE_OK)
+        rc = write_model(t, err);
+    close_trainer(t);
+    free(t);
+    return rc;
+}
+
+cadre_train_options cadre_train_options_default(void)
+{
+    return (cadre_train_options){0};
+}
+
+cadre_err cadre_train(const cadre_train_options *o, cadre_error *err)
+{
+    struct cpu cpu;
+    enum isa isa;
+    CHECK(err, o && o->config && o->out, CADRE_E_ARG,
+          "training needs a description (config) and a model to make (out)");
+    cpu_detect(&cpu);
+    TRY(isa_choose(o->isa, &cpu, &isa, err));
+    return train_run(o, o->threads > 0 ? o->threads : cpu.cores, isa, err);
+}
