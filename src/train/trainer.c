@@ -497,10 +497,9 @@ static cadre_err open_trainer(struct trainer *t, cadre_error *err)
           o->config, t->cfg.balance);
     t->optimizer = optimizer_find(t->cfg.optimizer);
     CHECK(err, t->optimizer, CADRE_E_ARG, "%s: [train] optimizer: there is no '%s'", o->config, t->cfg.optimizer);
-    const struct family *family = family_find(t->cfg.spec.family);
-    CHECK(err, family && family->can_write, CADRE_E_ARG, "%s: [model] family: models of '%s' cannot be written",
-          o->config, t->cfg.spec.family);
-    TRY(family->can_write(&t->cfg.spec, err));
+    cadre_err rc = spec_can_write(&t->cfg.spec, err);
+    if (rc)
+        return error_wrap(err, rc, "%s: [model] family", o->config);
     TRY(make_paths(t, err));
     kernels_init(&t->kernels, &cpu, t->isa);
     TRY(pool_new(&t->pool, t->n_threads, err));
