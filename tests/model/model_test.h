@@ -16,23 +16,32 @@ static inline struct kernels *test_kernels(enum isa limit)
     return &k;
 }
 
+/* Memory for the structs of dry runs, reserved once for the whole program. */
+static inline struct arena *test_plan(void)
+{
+    static struct arena plan;
+    cadre_error err = {0};
+    if (!plan.base)
+        assert_ok(arena_init(&plan, 8 << 20, &err), err);
+    arena_reset(&plan, 0);
+    return &plan;
+}
+
 /* Everything one forward pass needs; freed by pass_end. */
 struct pass {
-    struct arena measure, plan, arena;
+    struct arena measure, arena;
     struct op_ctx c;
     struct tensor *logits;
 };
-
-enum { PASS_STRUCTS = 8 << 20 }; /* room for the structs of a dry run */
 
 /* Dry, then real. Fails the test on any error. */
 static inline void pass_run(struct pass *p, struct model *m, const struct batch *b, struct pool *pool)
 {
     cadre_error err = {0};
     *p = (struct pass){0};
-    assert_ok(arena_init(&p->plan, PASS_STRUCTS, &err), err);
     arena_init_measuring(&p->measure);
-    struct op_ctx dry = {.k = test_kernels(ISA_AMX), .pool = pool, .arena = &p->measure, .plan = &p->plan, .dry = true};
+    struct op_ctx dry = {
+        .k = test_kernels(ISA_AMX), .pool = pool, .arena = &p->measure, .plan = test_plan(), .dry = true};
     assert_non_null(model_forward(&dry, m, b, &err));
     assert_ok(arena_init(&p->arena, p->measure.peak, &err), err);
     p->c = (struct op_ctx){.k = test_kernels(ISA_AMX), .pool = pool, .arena = &p->arena};
@@ -46,7 +55,6 @@ static inline void pass_run(struct pass *p, struct model *m, const struct batch 
 static inline void pass_end(struct pass *p)
 {
     arena_destroy(&p->arena);
-    arena_destroy(&p->plan);
 }
 
 /* Logits of one sequence as malloc'd [n, n_vocab]: n tokens at position …, into slot 0 of kv or (NULL) without. */

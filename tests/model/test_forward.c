@@ -157,17 +157,19 @@ static void training_uses_what_was_planned(void **state)
         struct routing routing[3];
         struct batch b = {
             .n_tok = N, .n_seq = 2, .token = token, .position = position, .row_start = row_start, .routing = routing};
-        struct arena arenas[2], plan; /* measuring, real */
+        struct arena arenas[2]; /* measuring, real */
         cadre_error err = {0};
-        assert_ok(arena_init(&plan, PASS_STRUCTS, &err), err);
         arena_init_measuring(&arenas[0]);
         real loss = 0;
         for (int turn = 0; turn < 2; turn++) {
             if (turn == 1)
                 assert_ok(arena_init(&arenas[1], arenas[0].peak, &err), err);
             struct tape tape = {0};
-            struct op_ctx c = {
-                .k = test_kernels(ISA_AMX), .arena = &arenas[turn], .plan = &plan, .tape = &tape, .dry = turn == 0};
+            struct op_ctx c = {.k = test_kernels(ISA_AMX),
+                               .arena = &arenas[turn],
+                               .plan = test_plan(),
+                               .tape = &tape,
+                               .dry = turn == 0};
             struct tensor *l = op_cross_entropy(&c, model_forward(&c, m, &b, &err), target);
             if (turn == 1)
                 loss = l->x[0];
@@ -194,7 +196,6 @@ static void training_uses_what_was_planned(void **state)
             sizeof loss);
         pass_end(&pass);
         arena_destroy(&arenas[1]);
-        arena_destroy(&plan);
         model_free(m);
     }
 }
