@@ -14,7 +14,7 @@
 #include "text/bpe_train.h"
 
 #define END_OF_TEXT "<|endoftext|>"
-static const char source_key[] = "cadre.vocabulary_source";
+static const char source_key[] = "vocabulary.source";
 
 enum { SLICES = 64 }; /* pieces that the sample of one text is taken in, spread evenly over it */
 

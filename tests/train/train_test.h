@@ -111,7 +111,7 @@ struct run {
     int threads;
     bool resume;
     int64_t stop_at; /* > 0: the callback stops the run at that step's line */
-    double first_loss, last_loss, last_bits;
+    double first_loss, first_norm, last_loss, last_bits;
 };
 
 static inline bool run_progress(void *user, const cadre_train_progress *p)
@@ -122,6 +122,7 @@ static inline bool run_progress(void *user, const cadre_train_progress *p)
         return true;
     }
     r->first_loss = r->first_loss == 0 ? p->loss : r->first_loss;
+    r->first_norm = r->first_norm == 0 ? p->grad_norm : r->first_norm;
     r->last_loss = p->loss;
     return r->stop_at == 0 || p->step < r->stop_at;
 }
@@ -141,7 +142,7 @@ static inline cadre_err run_training(const struct scratch *s, struct run *r, cad
 static inline char *slurp(const char *path, size_t *n)
 {
     cadre_error e = {0};
-    char *p;
+    char *p = NULL;
     assert_ok(file_slurp(path, (size_t)1 << 30, &p, n, &e), e);
     return p;
 }
