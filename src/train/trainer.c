@@ -488,7 +488,7 @@ static cadre_err write_model(struct trainer *t, cadre_error *err)
     cadre_err rc = CADRE_OK;
     TRY_OUT(spec_to_gguf(w, &t->cfg.spec, err));
     TRY_OUT(gguf_put_string(w, "general.name", t->cfg.name, strlen(t->cfg.name), err));
-    TRY_OUT(gguf_put_u64(w, "cadre.training_tokens", (uint64_t)t->run.tokens, err));
+    TRY_OUT(gguf_put_u64(w, "training.tokens", (uint64_t)t->run.tokens, err));
     TRY_OUT(gguf_put_all(w, t->vocab.file, not_tokenizer, err));
     TRY_OUT(model_write(w, t->model, dtype_by_name(t->cfg.file_type), err));
     return gguf_writer_commit(w, err);
