@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/rng.h"
+#include "file/alloc.h"
 #include "model/family.h"
 #include "model/tensors.h"
 #include "tiny_specs.h"
@@ -369,6 +370,48 @@ static void cut_files_are_errors(void **state)
     model_free(m);
 }
 
+/* Every allocation fails once, in opening for inference, opening for training, and writing. */
+static void failing_memory_is_an_error_and_leaks_nothing(void **state)
+{
+    (void)state;
+    struct model *m = tiny_model(7), *opened;
+    struct gguf *g;
+    struct gguf_writer *w;
+    cadre_error err = {0};
+    char other[80];
+    save(m, DTYPE_Q8_0);
+    snprintf(other, sizeof other, "%s.copy", path);
+    assert_ok(gguf_open(&g, path, &err), err);
+    for (int what = 0; what < 3; what++) {
+        cadre_err rc = CADRE_E_MEMORY;
+        int64_t failed;
+        for (failed = 0; rc != CADRE_OK; failed++) {
+            size_t live = alloc_live();
+            alloc_state.countdown = failed + 1;
+            opened = NULL;
+            if (what == 0) {
+                rc = model_open(&opened, path, NULL, NULL, &err);
+            } else if (what == 1) {
+                rc = model_open_params(&opened, g, true, &err);
+            } else {
+                w = NULL;
+                rc = gguf_writer_open(&w, other, &err);
+                rc = rc ? rc : spec_to_gguf(w, &m->spec, &err);
+                rc = rc ? rc : model_write(w, m, DTYPE_Q8_0, &err);
+                gguf_writer_abort(w);
+            }
+            alloc_state.countdown = 0;
+            assert_true((rc == CADRE_OK && what < 2) == (opened != NULL));
+            assert_true(rc == CADRE_OK || rc == CADRE_E_MEMORY);
+            model_free(opened);
+            assert_int_equal(alloc_live(), live);
+        }
+        assert_true(failed > 5);
+    }
+    gguf_close(g);
+    model_free(m);
+}
+
 /* ---- tokenizer */
 
 static void put_vocabulary(struct gguf_writer *w, const struct tokenizer_tables *t)
@@ -484,6 +527,7 @@ int main(void)
         cmocka_unit_test(families_refuse_what_they_cannot_express),
         cmocka_unit_test(wrong_files_are_named_errors),
         cmocka_unit_test(cut_files_are_errors),
+        cmocka_unit_test(failing_memory_is_an_error_and_leaks_nothing),
         cmocka_unit_test(vocabularies_come_back),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "base/rng.h"
+#include "file/alloc.h"
 #include "model/tensors.h"
 #include "tiny_specs.h"
 
@@ -200,6 +201,44 @@ static void training_uses_what_was_planned(void **state)
     }
 }
 
+/* A decode step takes everything from its arena: with the cache long or short, on one thread or three. */
+static void decoding_allocates_nothing(void **state)
+{
+    (void)state;
+    int32_t token[N_TOK];
+    random_tokens(token, N_TOK);
+    cadre_error err = {0};
+    struct pool *pool;
+    assert_ok(pool_new(&pool, 3, &err), err);
+    for (int i = 0; i < N_TINY; i++) {
+        struct model *m = tiny_model(i, false);
+        struct kv_cache *kv = test_kv(m, 1, N_TOK, DTYPE_F16);
+        int32_t position = 0, slot = 0;
+        int64_t row_start[2] = {0, 1};
+        struct batch b = {.n_tok = 1,
+                          .n_seq = 1,
+                          .token = token,
+                          .position = &position,
+                          .row_start = row_start,
+                          .kv = kv,
+                          .slot = &slot};
+        struct pass p;
+        pass_run(&p, m, &b, pool); /* plans; the same arena then serves every step */
+        alloc_state.bytes = 0;
+        for (position = 1; position < N_TOK; position++) {
+            arena_reset(&p.arena, 0);
+            b.token = token + position;
+            assert_non_null(model_forward(&p.c, m, &b, &err));
+        }
+        assert_int_equal(alloc_state.bytes, 0);
+        assert_int_equal(p.arena.peak, p.measure.peak);
+        pass_end(&p);
+        kv_free(kv);
+        model_free(m);
+    }
+    pool_free(pool);
+}
+
 static cadre_err refuse(void *self, int layer, const int32_t *ids, int n, struct expert_weights *w, cadre_error *err)
 {
     (void)self, (void)ids, (void)n, (void)w;
@@ -383,6 +422,7 @@ int main(void)
         cmocka_unit_test(tokens_one_by_one_and_together_are_the_same_bytes),
         cmocka_unit_test(ragged_batches_are_the_same_bytes),
         cmocka_unit_test(training_uses_what_was_planned),
+        cmocka_unit_test(decoding_allocates_nothing),
         cmocka_unit_test(a_failing_source_of_experts_is_an_error),
         cmocka_unit_test(counts_are_the_published_ones),
         cmocka_unit_test(a_wrong_number_is_named),
