@@ -23,7 +23,7 @@ setup:
 	tools/setup
 
 run: build
-	@$(BUILD)/cadre run $(MODEL) -p "$(PROMPT)" $(ARGS)
+	@$(BUILD)/cadre run $(MODEL) -p "$(PROMPT)" --echo $(ARGS)
 
 test: build
 	@tools/setup peer || echo "the peer test will be skipped"
