@@ -8,10 +8,10 @@
 #include "kernel/rows_simd.h"
 
 /* One j for rows from … to - 1 of a tile */
-INLINE void span_step(int from, int to, int strips, int64_t n, v16 acc[][TILE_STRIPS], const float *a, int64_t lda,
+INLINE void span_step(int from, int to, int strips, int64_t n, v16 acc[][MAX_STRIPS], const float *a, int64_t lda,
                       const float *b)
 {
-    v16 w[TILE_STRIPS];
+    v16 w[MAX_STRIPS];
     UNROLL for (int s = 0; s < strips; s++) w[s] = v_get(b + s * STRIP, n - s * STRIP);
     UNROLL for (int r = from; r < to; r++)
     {
@@ -23,7 +23,7 @@ INLINE void span_step(int from, int to, int strips, int64_t n, v16 acc[][TILE_ST
 INLINE void span_tile(int rows, int strips, int64_t n, const struct span *span, const float *a, int64_t lda,
                       const float *b, int64_t ldb, float *c, int64_t ldc)
 {
-    v16 acc[TILE_ROWS][TILE_STRIPS];
+    v16 acc[TILE_ROWS][MAX_STRIPS];
     tile_load(rows, strips, acc, c, ldc, n, true);
     int64_t lo = span[0].lo, hi = span[0].hi; /* what all rows see */
     for (int r = 1; r < rows; r++) {
@@ -57,10 +57,10 @@ INLINE void span_column(int strips, int64_t n, int64_t m, const struct span *spa
 static void span_add(int64_t m, int64_t n, const struct span *span, const float *a, int64_t lda, const float *b,
                      int64_t ldb, float *c, int64_t ldc)
 {
-    enum { WIDE = TILE_STRIPS * STRIP };
+    enum { WIDE = MAX_STRIPS * STRIP };
     int64_t d = 0;
     for (; n - d >= WIDE; d += WIDE)
-        span_column(TILE_STRIPS, WIDE, m, span, a, lda, b + d, ldb, c + d, ldc);
+        span_column(MAX_STRIPS, WIDE, m, span, a, lda, b + d, ldb, c + d, ldc);
     for (; n - d >= STRIP; d += STRIP)
         span_column(1, STRIP, m, span, a, lda, b + d, ldb, c + d, ldc);
     if (d < n)
