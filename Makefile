@@ -26,7 +26,7 @@ run: build
 	@$(BUILD)/cadre run $(MODEL) -p "$(PROMPT)" $(ARGS)
 
 test: build
-	tools/setup peer
+	@tools/setup peer || echo "the peer test will be skipped"
 	meson test -C $(BUILD) --print-errorlogs
 
 bench: build

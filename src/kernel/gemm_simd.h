@@ -1,6 +1,7 @@
-/* Products over simd16.h: tiles of up to TILE_ROWS rows × TILE_STRIPS strips whose sums stay in registers. The
- * including file defines both numbers for its register file. A tile takes, per k, one vector of each strip and one
- * broadcast per row. Rows and strips of a tile do not mix, so every cut of m and n gives the same bytes. */
+/* Products over simd16.h: tiles of up to TILE_ROWS rows × MAX_STRIPS strips whose sums stay in registers. The
+ * including file defines both numbers for its register file (6 rows; 1 or 4 strips). A tile takes, per k, one vector of
+ * each strip and one broadcast per row. Rows and strips of a tile do not mix, so every cut of m and n gives the same
+ * bytes. */
 #ifndef CADRE_KERNEL_GEMM_SIMD_H
 #define CADRE_KERNEL_GEMM_SIMD_H
 
@@ -34,7 +35,7 @@ struct format {
 /* Activations: floats, or pairs of bf16 moved as floats. */
 typedef float __attribute__((may_alias)) act;
 
-INLINE void tile_load(int rows, int strips, v16 acc[][TILE_STRIPS], const float *c, int64_t ldc, int64_t n,
+INLINE void tile_load(int rows, int strips, v16 acc[][MAX_STRIPS], const float *c, int64_t ldc, int64_t n,
                       bool accumulate)
 {
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < strips; s++) acc[r][s] =
@@ -43,7 +44,7 @@ INLINE void tile_load(int rows, int strips, v16 acc[][TILE_STRIPS], const float 
                               : v_load_n(c + r * ldc + s * STRIP, n - s * STRIP);
 }
 
-INLINE void tile_store(int rows, int strips, v16 acc[][TILE_STRIPS], float *c, int64_t ldc, int64_t n)
+INLINE void tile_store(int rows, int strips, v16 acc[][MAX_STRIPS], float *c, int64_t ldc, int64_t n)
 {
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < strips; s++) if (n - s * STRIP >= 16)
         v_store(c + r * ldc + s * STRIP, acc[r][s]);
@@ -51,10 +52,10 @@ INLINE void tile_store(int rows, int strips, v16 acc[][TILE_STRIPS], float *c, i
 }
 
 /* acc += a[·, 0] × number i of each strip's unit */
-INLINE void tile_step(int rows, int strips, v16 acc[][TILE_STRIPS], const act *a, int64_t lda, const char *b,
+INLINE void tile_step(int rows, int strips, v16 acc[][MAX_STRIPS], const act *a, int64_t lda, const char *b,
                       int64_t strip_bytes, const v16 shared[], int i, struct format f)
 {
-    v16 w[TILE_STRIPS];
+    v16 w[MAX_STRIPS];
     UNROLL for (int s = 0; s < strips; s++) w[s] = f.get(b + s * strip_bytes, shared[s], i);
     UNROLL for (int r = 0; r < rows; r++)
     {
@@ -63,14 +64,28 @@ INLINE void tile_step(int rows, int strips, v16 acc[][TILE_STRIPS], const act *a
     }
 }
 
-INLINE void tile(int rows, int strips, int64_t n, int64_t k, const act *a, int64_t lda, const char *b,
-                 int64_t strip_bytes, float *c, int64_t ldc, bool accumulate, struct format f)
+/* One tile: what its function takes. Tiles are functions of their own, so that each has all registers for itself. */
+struct tile {
+    int64_t n, k;
+    const act *a;
+    int64_t lda;
+    const char *b;
+    int64_t strip_bytes;
+    float *c;
+    int64_t ldc;
+    bool accumulate;
+};
+typedef void tile_fn(const struct tile *t);
+
+INLINE void tile_run(int rows, int strips, const struct tile *t, struct format f)
 {
-    v16 acc[TILE_ROWS][TILE_STRIPS], shared[TILE_STRIPS];
+    v16 acc[TILE_ROWS][MAX_STRIPS], shared[MAX_STRIPS];
     UNROLL for (int s = 0; s < strips; s++) shared[s] = v_set1(0);
-    tile_load(rows, strips, acc, c, ldc, n, accumulate);
-    int64_t kk = 0;
-    for (; kk + f.unit <= k; kk += f.unit, a += f.unit, b += f.unit_bytes) {
+    tile_load(rows, strips, acc, t->c, t->ldc, t->n, t->accumulate);
+    const act *a = t->a;
+    const char *b = t->b;
+    int64_t lda = t->lda, strip_bytes = t->strip_bytes, units = t->k / f.unit;
+    for (int64_t u = 0; u < units; u++, a += f.unit, b += f.unit_bytes) {
         UNROLL for (int s = 0; s < strips; s++)
         {
             if (rows <= PREFETCH_ROWS)
@@ -81,53 +96,62 @@ INLINE void tile(int rows, int strips, int64_t n, int64_t k, const act *a, int64
         for (int i = 0; i < f.unit; i++)
             tile_step(rows, strips, acc, a + i, lda, b, strip_bytes, shared, i, f);
     }
-    if (f.unit == 2 && kk < k) /* half a pair; formats of blocks have no tail */
+    if (f.unit == 2 && t->k % 2) /* half a pair; formats of blocks have no tail */
         tile_step(rows, strips, acc, a, lda, b, strip_bytes, shared, 0, f);
-    tile_store(rows, strips, acc, c, ldc, n);
+    tile_store(rows, strips, acc, t->c, t->ldc, t->n);
 }
 
-/* All rows of one group of strips. */
-INLINE void column(int strips, int64_t m, int64_t n, int64_t k, const act *a, int64_t lda, const char *b,
-                   int64_t strip_bytes, float *c, int64_t ldc, bool accumulate, struct format f)
-{
-    for (; m >= TILE_ROWS; m -= TILE_ROWS, a += TILE_ROWS * lda, c += TILE_ROWS * ldc)
-        tile(TILE_ROWS, strips, n, k, a, lda, b, strip_bytes, c, ldc, accumulate, f);
-#define REST(r)                                                                                                        \
-    if (r < TILE_ROWS && m == r)                                                                                       \
-    tile(r, strips, n, k, a, lda, b, strip_bytes, c, ldc, accumulate, f)
-    REST(1);
-    REST(2);
-    REST(3);
-    REST(4);
-    REST(5);
-#undef REST
-}
+/* The tiles of a format: name_tiles[rows - 1][0, 1, 2 for 1, 2, 4 strips]. */
+#define TILE(name, rows, strips)                                                                                       \
+    static __attribute__((noinline)) void name##_##rows##x##strips(const struct tile *t)                               \
+    {                                                                                                                  \
+        tile_run(rows, strips, t, name);                                                                               \
+    }
+#define TILES(name, rows) TILE(name, rows, 1) TILE_2(name, rows) TILE_4(name, rows)
+#if MAX_STRIPS == 4
+#define TILE_2(name, rows) TILE(name, rows, 2)
+#define TILE_4(name, rows) TILE(name, rows, 4)
+#define TILE_ROW(name, rows)                                                                                           \
+    {                                                                                                                  \
+        name##_##rows##x1, name##_##rows##x2, name##_##rows##x4                                                        \
+    }
+#else
+#define TILE_2(name, rows)
+#define TILE_4(name, rows)
+#define TILE_ROW(name, rows)                                                                                           \
+    {                                                                                                                  \
+        name##_##rows##x1                                                                                              \
+    }
+#endif
+#define FORMAT(name, ...)                                                                                              \
+    static const struct format name = __VA_ARGS__;                                                                     \
+    TILES(name, 1)                                                                                                     \
+    TILES(name, 2) TILES(name, 3) TILES(name, 4) TILES(name, 5)                                                        \
+        TILES(name, 6) static tile_fn *const name##_tiles[TILE_ROWS][3] = {TILE_ROW(name, 1), TILE_ROW(name, 2),       \
+                                                                           TILE_ROW(name, 3), TILE_ROW(name, 4),       \
+                                                                           TILE_ROW(name, 5), TILE_ROW(name, 6)};
 
-/* Blocks of k keep a group's strips in L1 while all rows pass; the chains go on through C. */
-INLINE void product(int64_t m, int64_t n_valid, int64_t k, const act *a, int64_t lda, const char *b,
-                    int64_t strip_bytes, float *c, int64_t ldc, bool accumulate, struct format f)
+/* Blocks of k keep a group's strips in L1 while all rows pass; the chains go on through C. t holds the whole product;
+ * t->n and t->k change on the way. */
+static void product(int64_t m, int64_t n_valid, struct tile t, int unit, int unit_bytes, tile_fn *const tiles[][3])
 {
-    for (int64_t n = 0; n < n_valid;) {
+    struct tile whole = t;
+    for (int64_t n = 0; n < n_valid; n += t.n) {
         int64_t left = n_valid - n;
-        int strips = TILE_STRIPS >= 4 && left > 2 * STRIP ? 4 : TILE_STRIPS >= 2 && left > STRIP ? 2 : 1;
-        if (left <= 3 * STRIP && strips == 4)
-            strips = 2;
-        int64_t width = strips * STRIP < left ? strips * STRIP : left;
-        int64_t k_block = L1_BYTES / (strips * f.unit_bytes) * f.unit;
-        if (m <= TILE_ROWS)
-            k_block = k;
-        const char *strip = b + n / STRIP * strip_bytes;
-        for (int64_t k0 = 0; k0 < k; k0 += k_block, strip += k_block / f.unit * f.unit_bytes) {
-            int64_t part = k - k0 < k_block ? k - k0 : k_block;
-            bool more = accumulate || k0 > 0;
-            if (strips == 4)
-                column(4 <= TILE_STRIPS ? 4 : 1, m, width, part, a + k0, lda, strip, strip_bytes, c + n, ldc, more, f);
-            else if (strips == 2)
-                column(2 <= TILE_STRIPS ? 2 : 1, m, width, part, a + k0, lda, strip, strip_bytes, c + n, ldc, more, f);
-            else
-                column(1, m, width, part, a + k0, lda, strip, strip_bytes, c + n, ldc, more, f);
+        int strips = MAX_STRIPS == 4 && left > 3 * STRIP ? 4 : MAX_STRIPS == 4 && left > STRIP ? 2 : 1;
+        t.n = strips * STRIP < left ? strips * STRIP : left;
+        int64_t k_block = m <= TILE_ROWS ? whole.k : L1_BYTES / (strips * unit_bytes) * unit;
+        for (int64_t k0 = 0; k0 < whole.k; k0 += k_block) {
+            t.k = whole.k - k0 < k_block ? whole.k - k0 : k_block;
+            t.b = whole.b + n / STRIP * whole.strip_bytes + k0 / unit * unit_bytes;
+            t.accumulate = whole.accumulate || k0 > 0;
+            for (int64_t i = 0; i < m; i += TILE_ROWS) {
+                int64_t rows = m - i < TILE_ROWS ? m - i : TILE_ROWS;
+                t.a = whole.a + i * t.lda + k0;
+                t.c = whole.c + i * t.ldc + n;
+                tiles[rows - 1][strips / 2](&t);
+            }
         }
-        n += width;
     }
 }
 
@@ -161,35 +185,39 @@ INLINE v16 get_q8_0(const char *unit, v16 shared, int i)
     return v_mul(shared, v_load_i8(unit + 32 + i * 16));
 }
 
-#define F32_FORMAT ((struct format){1, 64, open_none, get_f32, v_fma})
-#define BF16_FORMAT ((struct format){2, 64, open_none, get_bf16, v_fma})
-#define F16_FORMAT ((struct format){2, 64, open_none, get_f16, v_fma})
-#define Q8_0_FORMAT ((struct format){32, 544, open_q8_0, get_q8_0, v_fma})
+#ifndef __AVX512BF16__ /* that level has its own bf16 product only */
 
-#ifndef __AVX512BF16__
+FORMAT(f32_format, {1, 64, open_none, get_f32, v_fma})
+FORMAT(bf16_format, {2, 64, open_none, get_bf16, v_fma})
+FORMAT(f16_format, {2, 64, open_none, get_f16, v_fma})
+FORMAT(q8_0_format, {32, 544, open_q8_0, get_q8_0, v_fma})
 
 static void gemm_f32(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const float *b, float *c,
                      int64_t ldc, bool accumulate)
 {
-    product(m, n_valid, k, a, lda, (const char *)b, k * 64, c, ldc, accumulate, F32_FORMAT);
+    struct tile t = {n_valid, k, a, lda, (const char *)b, k * 64, c, ldc, accumulate};
+    product(m, n_valid, t, 1, 64, f32_format_tiles);
 }
 
 static void gemm_bf16w(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
                        int64_t ldc, bool accumulate)
 {
-    product(m, n_valid, k, a, lda, b, (k + k % 2) * 32, c, ldc, accumulate, BF16_FORMAT);
+    struct tile t = {n_valid, k, a, lda, b, (k + k % 2) * 32, c, ldc, accumulate};
+    product(m, n_valid, t, 2, 64, bf16_format_tiles);
 }
 
 static void gemm_f16w(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
                       int64_t ldc, bool accumulate)
 {
-    product(m, n_valid, k, a, lda, b, k * 32, c, ldc, accumulate, F16_FORMAT);
+    struct tile t = {n_valid, k, a, lda, b, k * 32, c, ldc, accumulate};
+    product(m, n_valid, t, 2, 64, f16_format_tiles);
 }
 
 static void gemm_q8_0w(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
                        int64_t ldc, bool accumulate)
 {
-    product(m, n_valid, k, a, lda, b, k / 32 * 544, c, ldc, accumulate, Q8_0_FORMAT);
+    struct tile t = {n_valid, k, a, lda, b, k / 32 * 544, c, ldc, accumulate};
+    product(m, n_valid, t, 32, 544, q8_0_format_tiles);
 }
 
 /* Without bf16 instructions both operands are widened; rows piece by piece. */
@@ -204,8 +232,16 @@ static void gemm_bf16(int64_t m, int64_t n_valid, int64_t k, const uint16_t *a, 
             for (int64_t r = 0; r < rows; r++)
                 for (int64_t kk = 0; kk < part; kk++)
                     wide[r * PIECE + kk] = bf16_to_f32(a[(i + r) * lda + k0 + kk]);
-            product(rows, n_valid, part, wide, PIECE, (const char *)(b + k0 * STRIP), (k + k % 2) * 32, c + i * ldc,
-                    ldc, accumulate || k0 > 0, BF16_FORMAT);
+            struct tile t = {n_valid,
+                             part,
+                             wide,
+                             PIECE,
+                             (const char *)(b + k0 * STRIP),
+                             (k + k % 2) * 32,
+                             c + i * ldc,
+                             ldc,
+                             accumulate || k0 > 0};
+            product(rows, n_valid, t, 2, 64, bf16_format_tiles);
         }
 }
 

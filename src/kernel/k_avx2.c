@@ -1,6 +1,8 @@
 /* AVX2 with FMA and F16C: two registers hold the 16 lanes. 12 sums, 2 weights and 1 activation stay in registers. */
-enum { TILE_ROWS = 6, TILE_STRIPS = 1 };
+#define TILE_ROWS 6
+#define MAX_STRIPS 1
 
+#include "kernel/attn_simd.h"
 #include "kernel/gemm_simd.h"
 #include "kernel/pack_simd.h"
 #include "kernel/rows_simd.h"

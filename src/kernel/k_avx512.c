@@ -1,6 +1,8 @@
 /* AVX-512 (F, BW, DQ, VL): one register holds the 16 lanes. 24 sums, 4 weights and 1 activation stay in registers. */
-enum { TILE_ROWS = 6, TILE_STRIPS = 4 };
+#define TILE_ROWS 6
+#define MAX_STRIPS 4
 
+#include "kernel/attn_simd.h"
 #include "kernel/gemm_simd.h"
 #include "kernel/pack_simd.h"
 #include "kernel/rows_simd.h"

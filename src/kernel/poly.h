@@ -3,7 +3,7 @@
  * exp(x):  n = round(x / ln 2) by adding 1.5 · 2^23, whose low bits then hold n;  r = x - n · ln 2 in two steps (the
  *          high part has 9 zero bits, so n · HI is exact);  e^r = 1 + r (1 + r (C2 + r (C3 + …)));  2^n is added to the
  *          exponent bits. Below EXP_MIN (just above the smallest normal) the result is 0, above EXP_MAX infinity.
- * tanh(x): |x| < TANH_SPLIT: x + x · z (T0 + z (T1 + …)), z = x²;  else 1 - 2 / (exp(2|x|) + 1) with the sign of x.
+ * tanh(x), from m = |x|: m < TANH_SPLIT: m + m z (T0 + z (T1 + …)), z = m²;  else 1 - 2 / (exp(2m) + 1); the sign of x.
  *
  * A level evaluates exactly: t = fma(x, LOG2E, MAGIC), n = t - MAGIC, r = fma(n, -LN2_HI, x), r = fma(n, -LN2_LO, r),
  * p = C6, p = fma(p, r, C5) … C2, p = fma(p, r, 1), p = fma(p, r, 1), bits(p) + (bits(t) << 23). */

@@ -52,10 +52,10 @@ INLINE v16 v_tanh(v16 x)
     p = v_fma(p, z, v_set1(TANH_T2));
     p = v_fma(p, z, v_set1(TANH_T1));
     p = v_fma(p, z, v_set1(TANH_T0));
-    v16 small = v_fma(v_mul(x, z), p, x);
-    v16 y = v_sub(one, v_div(v_set1(2.0f), v_add(v_exp(v_add(mag, mag)), one)));
-    y = v_from_bits(i_or(v_bits(y), sign)); /* y >= 0 here */
-    return v_select(v_less(mag, v_set1(TANH_SPLIT)), small, y);
+    v16 small = v_fma(v_mul(mag, z), p, mag);
+    v16 large = v_sub(one, v_div(v_set1(2.0f), v_add(v_exp(v_add(mag, mag)), one)));
+    v16 y = v_select(v_less(mag, v_set1(TANH_SPLIT)), small, large);
+    return v_from_bits(i_or(v_bits(y), sign));
 }
 
 static void exp_row(float *y, const float *x, int64_t n)

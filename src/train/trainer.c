@@ -512,7 +512,7 @@ static cadre_err open_trainer(struct trainer *t, cadre_error *err)
           o->config, t->cfg.balance);
     t->optimizer = optimizer_find(t->cfg.optimizer);
     CHECK(err, t->optimizer, CADRE_E_ARG, "%s: [train] optimizer: there is no '%s'", o->config, t->cfg.optimizer);
-    cadre_err rc = spec_can_write(&t->cfg.spec, err);
+    cadre_err rc = spec_can_write(&t->cfg.spec, err); /* better now than after the training */
     if (rc)
         return error_wrap(err, rc, "%s: [model]", o->config);
     TRY(make_paths(t, err));
