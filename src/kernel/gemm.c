@@ -6,7 +6,7 @@
 
 /* A product is cut into items, each some rows × some strips of C over the whole of k:
  *
- *      for each block of k:  pack B's strips            B_STRIPS × K_BLOCK numbers stay in L2 (packed weights: as they
+ *      for each block of k:  pack B's strips            strips × K_BLOCK numbers stay in L2 (packed weights: as they
  * lie) for each chunk of rows:  pack A's rows       only when they are not contiguous, or for bf16 kernel: C += A B
  * tiles in registers; the kernel keeps its part of B in L1
  *
@@ -14,8 +14,11 @@
  * Packing inside an item repeats some work (A once per column of items, B once per row of items) but needs neither
  * a barrier nor memory that grows with the list. */
 enum {
-    B_STRIPS = 8,            /* strips of an item: 128 outputs */
-    M_ITEM = 512,            /* rows of an item */
+    COARSE_STRIPS = 16, /* an item of a list with much work: 256 outputs ... */
+    COARSE_ROWS = 512,  /* ... of 512 rows: packing is shared by many */
+    FINE_STRIPS = 8,    /* a list with fewer than FEW_ITEMS of those is cut finer, so that all threads work */
+    FINE_ROWS = 128,
+    FEW_ITEMS = 8,
     K_BLOCK = 512,           /* when B is packed on the way; even, so that bf16 pairs stay whole */
     A_CHUNK = 64 << 10,      /* numbers of packed A at a time ... */
     A_ROWS = 16,             /* ... but never fewer rows than this */
@@ -108,9 +111,9 @@ static int64_t blocks(int64_t n, int64_t size)
     return (n + size - 1) / size;
 }
 
-static struct plan plan_product(const struct gemm *g, enum gemm_precision precision)
+static struct plan plan_product(const struct gemm *g, enum gemm_precision precision, bool fine)
 {
-    struct plan p = {.item_rows = M_ITEM, .item_strips = B_STRIPS};
+    struct plan p = {.item_rows = fine ? FINE_ROWS : COARSE_ROWS, .item_strips = fine ? FINE_STRIPS : COARSE_STRIPS};
 #ifndef CADRE_F64
     p.bf16 = precision == GEMM_BF16 && (!g->packed || g->packed->type == DTYPE_BF16);
 #else
@@ -127,14 +130,15 @@ static struct plan plan_product(const struct gemm *g, enum gemm_precision precis
     if (g->m == 0 || g->k == 0 || g->n == 0)
         p.row_blocks = p.strip_blocks = 0;
 
-    /* min(m · k, max(A_CHUNK, A_ROWS · k)): rising in m and in k, as gemm.h promises. */
+    /* Scratch is that of coarse items, min(m · k, max(A_CHUNK, A_ROWS · k)) for A: rising in m and in k, as gemm.h
+     * promises. */
     int64_t k_even = p.k_block + p.k_block % 2;
-    int64_t all = min_i64(g->m, M_ITEM) * k_even, chunk = max_i64(A_CHUNK, A_ROWS * k_even);
+    int64_t all = min_i64(g->m, COARSE_ROWS) * k_even, chunk = max_i64(A_CHUNK, A_ROWS * k_even);
     p.a_rows = k_even ? max_i64(min_i64(all, chunk) / k_even, 1) : 1;
     if (p.pack_a)
         p.a_bytes = (size_t)min_i64(all, chunk) * A_BYTES;
     if (!g->packed)
-        p.b_bytes = (size_t)(min_i64(strips(g->n), B_STRIPS) * STRIP * k_even) * B_BYTES;
+        p.b_bytes = (size_t)(min_i64(strips(g->n), COARSE_STRIPS) * STRIP * k_even) * B_BYTES;
     return p;
 }
 
@@ -148,6 +152,7 @@ struct job {
     const struct kernels *ks;
     const struct gemm *list;
     enum gemm_precision precision;
+    bool fine;
     struct worker *worker;
 };
 
@@ -211,11 +216,11 @@ static void run_item(void *arg, int64_t item, int worker)
     struct job *job = arg;
     struct worker *w = &job->worker[worker];
     const struct gemm *g = &job->list[w->product];
-    struct plan p = plan_product(g, job->precision);
+    struct plan p = plan_product(g, job->precision, job->fine);
     while (item - w->first >= p.row_blocks * p.strip_blocks) {
         w->first += p.row_blocks * p.strip_blocks;
         g = &job->list[++w->product];
-        p = plan_product(g, job->precision);
+        p = plan_product(g, job->precision, job->fine);
     }
     int64_t strip = (item - w->first) / p.row_blocks * p.item_strips;
     int64_t row = (item - w->first) % p.row_blocks * p.item_rows, row_end = min_i64(row + p.item_rows, g->m);
@@ -245,15 +250,17 @@ void gemm_run(const struct kernels *ks, struct pool *pool, struct arena *scratch
               const struct gemm *list, int64_t count)
 {
     size_t mark = arena_mark(scratch), a_bytes = 0, b_bytes = 0;
-    int64_t items = 0;
-    for (int64_t i = 0; i < count; i++) {
-        struct plan p = plan_product(&list[i], precision);
-        items += p.row_blocks * p.strip_blocks;
-        a_bytes = p.a_bytes > a_bytes ? p.a_bytes : a_bytes;
-        b_bytes = p.b_bytes > b_bytes ? p.b_bytes : b_bytes;
-    }
+    int64_t items[2] = {0}; /* coarse, fine */
+    for (int64_t i = 0; i < count; i++)
+        for (int fine = 0; fine < 2; fine++) {
+            struct plan p = plan_product(&list[i], precision, fine);
+            items[fine] += p.row_blocks * p.strip_blocks;
+            a_bytes = p.a_bytes > a_bytes ? p.a_bytes : a_bytes;
+            b_bytes = p.b_bytes > b_bytes ? p.b_bytes : b_bytes;
+        }
+    bool fine = items[0] < FEW_ITEMS;
     int threads = pool_threads(pool);
-    struct job job = {ks, list, precision, arena_alloc(scratch, (size_t)threads * sizeof(struct worker))};
+    struct job job = {ks, list, precision, fine, arena_alloc(scratch, (size_t)threads * sizeof(struct worker))};
     for (int t = 0; t < threads; t++) {
         struct worker w = {arena_alloc(scratch, a_bytes), arena_alloc(scratch, b_bytes), 0, 0};
         if (!scratch->measuring)
@@ -262,7 +269,7 @@ void gemm_run(const struct kernels *ks, struct pool *pool, struct arena *scratch
     if (!scratch->measuring) {
         for (int64_t i = 0; i < count; i++)
             clear_empty(&list[i]);
-        pool_run(pool, items, run_item, &job);
+        pool_run(pool, items[fine], run_item, &job);
     }
     arena_reset(scratch, mark);
 }
