@@ -15,9 +15,8 @@ struct watch {
     bool quiet;
 };
 
-static bool show(void *user, const char *unused, int64_t done, int64_t total)
+static bool show(void *user, int64_t done, int64_t total)
 {
-    (void)unused;
     const struct watch *w = user;
     cli_progress(w->quiet, w->file, (double)done, (double)total);
     return !cli_interrupted(NULL);
