@@ -83,22 +83,21 @@ static int run(const struct verb *v, int argc, char **argv)
     struct common c = {0};
     struct texts data = {0};
     const struct option_row rows[] = {
-        {"--config", 0, OPTION_TEXT, &o.config, "FILE", "the training description: model, data, schedule", 0, 0},
-        {"--data", 0, OPTION_TEXTS, &data, "FILE…", "text files, one a domain (named by file, or folder of train.txt)",
-         0, 0},
-        {"--out", 'o', OPTION_TEXT, &o.out, "MODEL", "the model to make; checkpoint and log are kept beside it", 0, 0},
+        {"--config", 0, OPTION_TEXT, &o.config, "FILE", "description of model, data and schedule", 0, 0},
+        {"--data", 0, OPTION_TEXTS, &data, "FILE…", "text files, one a domain (named by it)", 0, 0},
+        {"--out", 'o', OPTION_TEXT, &o.out, "MODEL", "the model to make; checkpoint, log beside it", 0, 0},
         {"--resume", 0, OPTION_FLAG, &o.resume, NULL, "go on from the checkpoint", 0, 0},
-        {"--tokens", 0, OPTION_INT, &o.tokens, "N", "tokens to train on in all (default: as described)", 1, 1e15},
+        {"--tokens", 0, OPTION_INT, &o.tokens, "N", "tokens to train on in all (as described)", 1, 1e15},
     };
     int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, NULL, argc, argv);
     if (status >= 0)
         return status;
     if (!o.config || !data.n || !o.out)
         return cli_usage(v, "--config, --data and --out are needed");
-    if (c.memory)
-        return cli_usage(v, "--mem: training keeps no memory budget; lower [train] micro_tokens instead");
     cadre_error err = {0};
     struct view view = {.json = c.json, .quiet = c.quiet, .terminal = isatty(STDOUT_FILENO)};
+    if (c.verbose)
+        fprintf(stderr, "training %s as %s describes, from %d files\n", o.out, o.config, data.n);
     o.data = data.at;
     o.n_data = data.n;
     o.threads = (int)c.threads;
@@ -110,4 +109,4 @@ static int run(const struct verb *v, int argc, char **argv)
 }
 
 const struct verb verb_train = {"train", "--config FILE --data FILE… --out MODEL [--resume] [options]",
-                                "train a model from text", run};
+                                "train a model from text", HAS_MACHINE | HAS_JSON | HAS_TALK, run};

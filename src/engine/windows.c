@@ -95,7 +95,7 @@ cadre_err reader_open(struct reader *r, struct cadre_model *m, const struct wind
 {
     *r = (struct reader){.m = m};
     struct windows first = *w;
-    struct window_batch b;
+    struct window_batch b = {0};
     struct arena measure;
     windows_next(&first, &b);
     r->routing = calloc((size_t)m->model->spec.n_layer, sizeof *r->routing);
