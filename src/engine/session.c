@@ -1,5 +1,6 @@
 #include "engine/session.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "base/checked.h"
@@ -20,7 +21,11 @@ static struct tensor *forward(struct session *s, struct arena *arena, const int3
     static const int32_t slot = 0;
     int64_t row_start[2] = {0, n};
     int32_t last = (int32_t)(n - 1);
-    struct op_ctx c = {.k = &s->m->kernels, .pool = s->m->pool, .arena = arena, .dry = arena->measuring};
+    struct op_ctx c = {.k = &s->m->kernels, .pool = s->m->pool, .arena = arena};
+    if (arena->measuring) {
+        c.dry = true;
+        c.plan = &s->arena;
+    }
     struct batch b = {.n_tok = n,
                       .n_seq = 1,
                       .token = token,
@@ -36,17 +41,19 @@ static struct tensor *forward(struct session *s, struct arena *arena, const int3
 
 static cadre_err plan(struct session *s, cadre_error *err)
 {
-    struct arena plan;
+    struct arena measure;
     int64_t n = min_i64(SESSION_CHUNK, s->opt.n_ctx);
     int32_t *token = calloc((size_t)n, sizeof *token);
     CHECK(err, token, CADRE_E_MEMORY, "no memory for a prompt");
-    arena_init_measuring(&plan);
-    struct tensor *logits = forward(s, &plan, token, n, err);
+    arena_init_measuring(&measure);
+    cadre_err rc = arena_init(&s->arena, OP_PLAN_BYTES, err); /* the builders' structs */
+    if (rc == CADRE_OK && !forward(s, &measure, token, n, err))
+        rc = err ? err->code : CADRE_E_ARG;
     free(token);
-    if (!logits)
-        return err ? err->code : CADRE_E_ARG;
-    TRY(runtime_fits(s->m, plan.peak + kv_bytes(s->kv), "KV cache and working memory", err));
-    return arena_init(&s->arena, plan.peak, err);
+    arena_destroy(&s->arena);
+    TRY(rc);
+    TRY(runtime_fits(s->m, measure.peak + kv_bytes(s->kv), "KV cache and working memory", err));
+    return arena_init(&s->arena, measure.peak, err);
 }
 
 cadre_err session_new(struct session **out, struct cadre_model *m, const struct session_options *o, cadre_error *err)
@@ -97,9 +104,10 @@ int64_t session_position(const struct session *s)
     return s->position;
 }
 
-void session_rewind(struct session *s)
+void session_rewind(struct session *s, int64_t position)
 {
-    s->position = 0;
+    assert(position >= 0 && position <= s->position);
+    s->position = position;
 }
 
 cadre_err session_feed(struct session *s, const int32_t *token, int64_t n, struct session_output *out, cadre_error *err)

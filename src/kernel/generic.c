@@ -317,6 +317,23 @@ static void adamw(real *w, real *m, real *v, const real *g, int64_t n, real g_sc
     }
 }
 
+static void span_add(int64_t m, int64_t n, const struct span *span, const real *a, int64_t lda, const real *b,
+                     int64_t ldb, real *c, int64_t ldc)
+{
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = span[i].lo; j < span[i].hi; j++)
+            for (int64_t d = 0; d < n; d++)
+                c[i * ldc + d] = fma_(a[i * lda + j], b[j * ldb + d], c[i * ldc + d]);
+}
+
+static void softmax_back(real *p, real *ds, int64_t n, real max, real inverse_sum, real delta, real scale)
+{
+    for (int64_t j = 0; j < n; j++) {
+        p[j] = exp_(p[j] - max) * inverse_sum;
+        ds[j] = p[j] * (ds[j] - delta) * scale;
+    }
+}
+
 void kernels_init_generic(struct kernels *k)
 {
     *k = (struct kernels){
@@ -343,5 +360,6 @@ void kernels_init_generic(struct kernels *k)
         .swiglu = swiglu,
         .swiglu_back = swiglu_back,
         .adamw = adamw,
+        .attn = {.span_add = span_add, .softmax_back = softmax_back},
     };
 }

@@ -2,6 +2,7 @@
 #define TILE_ROWS 6
 #define MAX_STRIPS 1
 
+#include "kernel/attn_simd.h"
 #include "kernel/gemm_simd.h"
 #include "kernel/pack_simd.h"
 #include "kernel/rows_simd.h"

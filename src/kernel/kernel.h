@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/cpu.h"
+#include "kernel/attn.h"
 #include "tensor/dtype.h"
 #include "tensor/real.h"
 
@@ -74,6 +75,8 @@ struct kernels {
      * m = β1 m + (1-β1) g, v = β2 v + (1-β2) g², w -= lr · (m / c1 / (sqrt(v / c2) + eps) + decay · w). */
     void (*adamw)(real *w, real *m, real *v, const real *g, int64_t n, real g_scale, real lr, real beta1, real beta2,
                   real eps, real decay, real c1, real c2);
+
+    struct attn_kernels attn;
 };
 
 /* Fill the table for a processor, using at most `limit`. */

@@ -26,6 +26,7 @@ struct family {
     struct spec facts;  /* what the name says; keys come on top, then spec_defaults */
     unsigned keys;      /* KEYS(KEY_…) | … it reads and writes besides the common ones */
     bool experts_in_ff; /* feed_forward_length is the width of an expert */
+    bool needs_output;  /* readers of this family want output.weight in the file even when it equals the embedding */
     /* Keys of its own, with functions to read them into a spec (defaults not yet filled in), to tell whether they can
      * express one, and to write them; or NULL. */
     const char *const *own_keys; /* NULL-terminated, without "name." */

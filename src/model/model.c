@@ -133,6 +133,7 @@ cadre_err model_new(struct model **out, const struct spec *spec, uint64_t seed, 
                     cadre_error *err)
 {
     struct model *m;
+    *out = NULL;
     TRY(model_new_empty(&m, spec, err));
     cadre_err rc = model_reserve_params(m, with_grad, err);
     if (rc != CADRE_OK) {

@@ -1,7 +1,9 @@
 /* Models to files, streamed: a tensor is encoded a piece at a time, so writing needs no memory to speak of. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/checked.h"
+#include "model/family.h"
 #include "model/model.h"
 
 enum { PIECE = 1 << 16 }; /* numbers encoded at a time; a multiple of every block */
@@ -53,21 +55,44 @@ static cadre_err write_param(struct gguf_writer *w, const struct param *p, enum 
     return CADRE_OK;
 }
 
+/* What a file holds: the model's tensors and, where readers of the family insist on it, a tied output matrix once more
+ * under its own name. i-th of them; `twin` is memory for the latter. */
+static const struct param *file_param(const struct model *m, int64_t i, struct param *twin)
+{
+    if (i < m->n_params)
+        return &m->params[i];
+    for (int64_t j = 0; j < m->n_params; j++)
+        if (&m->params[j].t == m->embedding.param)
+            *twin = m->params[j];
+    snprintf(twin->name, sizeof twin->name, "output.weight");
+    return twin;
+}
+
+static int64_t file_params(const struct model *m)
+{
+    const struct family *f = family_find(m->spec.family);
+    return m->n_params + (m->spec.tied && f && f->needs_output);
+}
+
 cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype type, cadre_error *err)
 {
+    struct param twin;
+    int64_t n = file_params(m);
     TRY(put_type(w, type, err));
-    for (int64_t i = 0; i < m->n_params; i++) {
-        CHECK(err, m->params[i].t.x, CADRE_E_ARG,
-              "tensor '%s': a model opened for inference cannot be written; open it with model_open_params",
-              m->params[i].name);
-        TRY(put_info(w, &m->params[i], type, err));
+    for (int64_t i = 0; i < n; i++) {
+        const struct param *p = file_param(m, i, &twin);
+        CHECK(err, p->t.x, CADRE_E_ARG,
+              "tensor '%s': a model opened for inference cannot be written; open it with model_open_params", p->name);
+        TRY(put_info(w, p, type, err));
     }
     TRY(gguf_write_begin(w, err));
     void *piece = malloc(PIECE * sizeof(float));
     CHECK(err, piece, CADRE_E_MEMORY, "no memory to encode tensors");
     cadre_err rc = CADRE_OK;
-    for (int64_t i = 0; rc == CADRE_OK && i < m->n_params; i++)
-        rc = write_param(w, &m->params[i], type_of(&m->params[i], type), piece, err);
+    for (int64_t i = 0; rc == CADRE_OK && i < n; i++) {
+        const struct param *p = file_param(m, i, &twin);
+        rc = write_param(w, p, type_of(p, type), piece, err);
+    }
     free(piece);
     return rc;
 }

@@ -20,19 +20,17 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    TILE = 64,     /* (query, head) rows of a tile: enough to make up for packing a block, few enough for L2 */
-    ROW_GROUP = 8, /* rows that share the product over their common keys where masks differ */
-};
+enum { TILE = 128 }; /* (query, head) rows of a tile: they share the packing of a block of keys */
 
-struct scratch {         /* of one worker; `slots` is the number of kv heads of an item */
-    real *q;             /* [slots, tile_rows, head_dim], times scale */
-    real *out;           /* [slots, tile_rows, v_dim] */
-    real *max, *sum;     /* [slots, tile_rows] */
-    real *rescale;       /* [tile_rows] */
-    real *score;         /* [tile_rows, KV_BLOCK] */
-    real *keys, *values; /* one packed block of one kv head */
-    real *decoded;       /* for the view */
+struct scratch {      /* of one worker; `slots` is the number of kv heads of an item */
+    real *q;          /* [slots, tile_rows, head_dim], times scale */
+    real *out;        /* [slots, tile_rows, v_dim] */
+    real *max, *sum;  /* [slots, tile_rows] */
+    real *rescale;    /* [tile_rows] */
+    real *score;      /* [tile_rows, KV_BLOCK] */
+    real *keys;       /* one packed block of one kv head */
+    struct span *see; /* [tile_rows] visible keys of the block */
+    real *decoded;    /* for the view */
 };
 
 struct forward {
@@ -84,11 +82,6 @@ static struct tile tile_find(const struct forward *f, int64_t index)
     return (struct tile){seq, row, f->a->position[seq] + first, queries * f->group};
 }
 
-static struct key_range row_range(const struct forward *f, const struct tile *t, int64_t r, int64_t block)
-{
-    return attention_visible(f->a, t->position + r / f->group, block);
-}
-
 static void slot_load(const struct forward *f, const struct tile *t, int64_t kv_head, struct slot s)
 {
     const struct attention *a = f->a;
@@ -116,20 +109,27 @@ static void slot_store(const struct forward *f, const struct tile *t, int64_t kv
     }
 }
 
-/* score → p in place, and what came before brought to the new maximum, for rows from … end - 1. */
-static void softmax_rows(const struct forward *f, const struct scratch *s, struct slot slot, const struct tile *t,
-                         int64_t block, int64_t from, int64_t end)
+/* A block as one kv head of a tile sees it: rows from … end - 1 see something of it. */
+struct block {
+    const real *k, *v;
+    int64_t stride[2];
+    int64_t n_keys;
+    int64_t from, end;
+};
+
+/* score → p in place, and what came before brought to the new maximum. */
+static void softmax_rows(const struct forward *f, const struct scratch *s, struct slot slot, const struct block *b)
 {
     int64_t v_dim = f->a->v_dim;
-    for (int64_t r = from; r < end; r++) {
-        struct key_range see = row_range(f, t, r, block);
+    for (int64_t r = b->from; r < b->end; r++) {
+        struct span see = s->see[r];
         real old = slot.max[r], top = f->ks->max(s->score + r * KV_BLOCK + see.lo, see.hi - see.lo);
         slot.max[r] = top > old ? top : old;
         s->rescale[r] = old - slot.max[r];
     }
-    f->ks->exp(s->rescale + from, s->rescale + from, end - from);
-    for (int64_t r = from; r < end; r++) {
-        struct key_range see = row_range(f, t, r, block);
+    f->ks->exp(s->rescale + b->from, s->rescale + b->from, b->end - b->from);
+    for (int64_t r = b->from; r < b->end; r++) {
+        struct span see = s->see[r];
         real *p = s->score + r * KV_BLOCK + see.lo, c = s->rescale[r];
         real sum = f->ks->exp_sum(p, p, slot.max[r], see.hi - see.lo);
         slot.sum[r] = slot.sum[r] * c + sum;
@@ -139,66 +139,31 @@ static void softmax_rows(const struct forward *f, const struct scratch *s, struc
     }
 }
 
-/* out += p v over keys lo … hi - 1, for rows from … end - 1 */
-static void add_span(const struct forward *f, const struct scratch *s, struct slot slot, int64_t n_keys, int64_t from,
-                     int64_t end, int64_t lo, int64_t hi)
-{
-    int64_t v_dim = f->a->v_dim;
-    if (hi <= lo)
-        return;
-    for (int64_t d = 0; d < v_dim; d += STRIP)
-        f->ks->gemm_f32(end - from, min_i64(STRIP, v_dim - d), hi - lo, s->score + from * KV_BLOCK + lo, KV_BLOCK,
-                        s->values + d * n_keys + lo * STRIP, slot.out + from * v_dim + d, v_dim, true);
-}
-
-/* Rows from … end - 1 of which each sees its own range: together where they all see, alone before and after. The
- * chain of a row ascends through its keys either way. */
-static void add_values_masked(const struct forward *f, const struct scratch *s, struct slot slot, const struct tile *t,
-                              int64_t block, int64_t n_keys, int64_t from, int64_t end)
-{
-    int64_t lo = row_range(f, t, end - 1, block).lo, hi = row_range(f, t, from, block).hi;
-    hi = max_i64(lo, hi);
-    for (int64_t r = from; r < end; r++) {
-        struct key_range see = row_range(f, t, r, block);
-        add_span(f, s, slot, n_keys, r, r + 1, see.lo, min_i64(lo, see.hi));
-    }
-    add_span(f, s, slot, n_keys, from, end, lo, hi);
-    for (int64_t r = from; r < end; r++) {
-        struct key_range see = row_range(f, t, r, block);
-        add_span(f, s, slot, n_keys, r, r + 1, hi, see.hi);
-    }
-}
-
-static void add_values(const struct forward *f, const struct scratch *s, struct slot slot, const struct tile *t,
-                       int64_t block, int64_t n_keys, int64_t from, int64_t end)
-{
-    int64_t v_dim = f->a->v_dim;
-    if (row_range(f, t, end - 1, block).lo == 0 && row_range(f, t, from, block).hi == n_keys)
-        f->ks->gemm_f32(end - from, v_dim, n_keys, s->score + from * KV_BLOCK, KV_BLOCK, s->values,
-                        slot.out + from * v_dim, v_dim, true);
-    else
-        for (int64_t r = from; r < end; r += ROW_GROUP)
-            add_values_masked(f, s, slot, t, block, n_keys, r, min_i64(r + ROW_GROUP, end));
-}
-
-/* The kv head's keys and values of one block, the first n_keys of which exist for the tile. */
-static void slot_block(const struct forward *f, const struct scratch *s, struct slot slot, const struct tile *t,
-                       int64_t block, int64_t n_keys, const real *k, const real *v, const int64_t stride[2])
+static void slot_block(const struct forward *f, const struct scratch *s, struct slot slot, const struct block *b)
 {
     const struct attention *a = f->a;
-    int64_t from = 0, end = t->n_rows; /* causality hides the block from the first rows, the window from the last */
-    while (from < end && row_range(f, t, from, block).hi <= 0)
-        from++;
-    while (end > from && row_range(f, t, end - 1, block).lo >= KV_BLOCK)
-        end--;
-    if (from == end)
-        return;
-    attention_pack_rows(f->ks, s->keys, k, stride[0], n_keys, a->head_dim);
-    attention_pack_values(f->ks, s->values, v, stride[1], n_keys, a->v_dim);
-    f->ks->gemm_f32(end - from, n_keys, a->head_dim, slot.q + from * a->head_dim, a->head_dim, s->keys,
-                    s->score + from * KV_BLOCK, KV_BLOCK, false);
-    softmax_rows(f, s, slot, t, block, from, end);
-    add_values(f, s, slot, t, block, n_keys, from, end);
+    int64_t from = b->from, n = b->end - b->from;
+    attention_pack_rows(f->ks, s->keys, b->k, b->stride[0], b->n_keys, a->head_dim);
+    attention_scores(f->ks, s->see + from, n, a->head_dim, slot.q + from * a->head_dim, a->head_dim, s->keys,
+                     s->score + from * KV_BLOCK);
+    softmax_rows(f, s, slot, b);
+    f->ks->attn.span_add(n, a->v_dim, s->see + from, s->score + from * KV_BLOCK, KV_BLOCK, b->v, b->stride[1],
+                         slot.out + from * a->v_dim, a->v_dim);
+}
+
+/* Which rows see which keys of block `index`: causality hides it from the first rows, the window from the last. */
+static void block_see(const struct forward *f, const struct scratch *s, const struct tile *t, int64_t index,
+                      struct block *b)
+{
+    for (int64_t r = 0; r < t->n_rows; r++)
+        s->see[r] = attention_visible(f->a, t->position + r / f->group, index);
+    b->n_keys = s->see[t->n_rows - 1].hi;
+    b->from = 0;
+    b->end = t->n_rows;
+    while (s->see[b->from].hi <= 0)
+        b->from++;
+    while (s->see[b->end - 1].lo >= KV_BLOCK)
+        b->end--;
 }
 
 static void tile_run(void *arg, int64_t item, int worker)
@@ -211,14 +176,16 @@ static void tile_run(void *arg, int64_t item, int worker)
     for (int64_t i = 0; i < f->slots; i++)
         slot_load(f, &t, head + i, slot_of(f, s, i));
     int64_t last = t.position + (t.n_rows - 1) / f->group; /* position of the last query */
-    for (int64_t b = attention_first_key(a, t.position) / KV_BLOCK; b <= last / KV_BLOCK; b++) {
+    for (int64_t index = attention_first_key(a, t.position) / KV_BLOCK; index <= last / KV_BLOCK; index++) {
+        struct block b;
         const real *k, *v;
-        int64_t stride[2];
-        f->kv->block(f->kv->self, t.seq, b, s->decoded, &k, &v, stride);
-        int64_t n_keys = min_i64(KV_BLOCK, last + 1 - b * KV_BLOCK);
-        for (int64_t i = 0; i < f->slots; i++)
-            slot_block(f, s, slot_of(f, s, i), &t, b, n_keys, k + (head + i) * a->head_dim, v + (head + i) * a->v_dim,
-                       stride);
+        f->kv->block(f->kv->self, t.seq, index, s->decoded, &k, &v, b.stride);
+        block_see(f, s, &t, index, &b);
+        for (int64_t i = 0; i < f->slots; i++) {
+            b.k = k + (head + i) * a->head_dim;
+            b.v = v + (head + i) * a->v_dim;
+            slot_block(f, s, slot_of(f, s, i), &b);
+        }
     }
     for (int64_t i = 0; i < f->slots; i++)
         slot_store(f, &t, head + i, slot_of(f, s, i));
@@ -236,7 +203,7 @@ static struct scratch scratch_new(struct op_ctx *c, const struct forward *f, boo
         .rescale = attention_reals(c, f->tile_rows),
         .score = attention_reals(c, f->tile_rows * KV_BLOCK),
         .keys = attention_reals(c, KV_BLOCK * a->head_dim),
-        .values = attention_reals(c, KV_BLOCK * attention_strips(a->v_dim)),
+        .see = arena_alloc(c->arena, (size_t)f->tile_rows * sizeof(struct span)),
         .decoded = decodes ? attention_reals(c, KV_BLOCK * widths) : NULL,
     };
 }

@@ -5,32 +5,21 @@
 #include "base/checked.h"
 #include "op/op.h"
 
-/* The visible keys of one block are lo … hi - 1, counted from its start; none when hi <= lo. Both bounds never fall as
- * the position rises: in a tile of ascending positions the first row has the smallest bounds, the last the largest. */
-struct key_range {
-    int64_t lo, hi;
-};
-
 static inline int64_t attention_first_key(const struct attention *a, int64_t position)
 {
     return a->window > 0 ? max_i64(0, position - a->window + 1) : 0;
 }
 
-static inline struct key_range attention_visible(const struct attention *a, int64_t position, int64_t block)
+/* The visible keys of one block, counted from its start. Both bounds never fall as the position rises. */
+static inline struct span attention_visible(const struct attention *a, int64_t position, int64_t block)
 {
     int64_t start = block * KV_BLOCK;
-    return (struct key_range){max_i64(0, attention_first_key(a, position) - start),
-                              min_i64(KV_BLOCK, position + 1 - start)};
+    return (struct span){max_i64(0, attention_first_key(a, position) - start), min_i64(KV_BLOCK, position + 1 - start)};
 }
 
 static inline real *attention_reals(struct op_ctx *c, int64_t count)
 {
     return arena_alloc(c->arena, (size_t)count * sizeof(real));
-}
-
-static inline int64_t attention_strips(int64_t n) /* n rounded up to whole strips */
-{
-    return (n + STRIP - 1) / STRIP * STRIP;
 }
 
 /* Rows 0 … n - 1 of b, `stride` apart, as columns of a product: strips [d][16] over rows, the rows the outputs. */
@@ -41,12 +30,17 @@ static inline void attention_pack_rows(const struct kernels *ks, real *dst, cons
         ks->pack_f32(dst + i * d, b + i * stride, stride, 1, min_i64(STRIP, n - i), d);
 }
 
-/* The same rows summed over: strips [n][16] over the d values of a row, the values the outputs. */
-static inline void attention_pack_values(const struct kernels *ks, real *dst, const real *b, int64_t stride, int64_t n,
-                                         int64_t d)
+/* score[i, j] = a row i · packed row j for all j that row i of ascending spans sees, and maybe more. Where the spans
+ * differ (on the diagonal) a few rows at a time, each up to their last key. */
+static inline void attention_scores(const struct kernels *ks, const struct span *see, int64_t n_rows, int64_t dim,
+                                    const real *a, int64_t lda, const real *packed, real *score)
 {
-    for (int64_t i = 0; i < d; i += STRIP)
-        ks->pack_f32(dst + i * n, b + i, 1, stride, min_i64(STRIP, d - i), n);
+    enum { FEW = 24 }; /* rows: whole tiles of every level's product */
+    int64_t step = see[0].hi == see[n_rows - 1].hi ? n_rows : FEW;
+    for (int64_t i = 0; i < n_rows; i += step) {
+        int64_t n = min_i64(step, n_rows - i);
+        ks->gemm_f32(n, see[i + n - 1].hi, dim, a + i * lda, lda, packed, score + i * KV_BLOCK, KV_BLOCK, false);
+    }
 }
 
 /* Per (row, head): the largest score and 1 / Σ exp(score - max), from which the backward rebuilds the weights. */

@@ -12,14 +12,13 @@
 enum { TILE = KV_BLOCK }; /* queries; tiles and blocks lie on one grid, so masks cut only tiles on the diagonal */
 
 struct scratch {      /* of one worker */
-    real *q;          /* [TILE, head_dim], times scale */
-    real *key_rows;   /* one block packed: keys as outputs */
-    real *key_values; /* the same summed over keys */
-    real *value_rows; /* likewise values as outputs */
-    real *q_values;   /* one tile packed: summed over queries */
-    real *dout_values;
+    real *scaled;     /* [KV_BLOCK, head_dim] keys times scale */
+    real *keys;       /* the same packed */
+    real *values;     /* one block packed */
     real *p, *ds;     /* [TILE, KV_BLOCK] */
-    real *transposed; /* [KV_BLOCK, TILE] */
+    real *transposed; /* [KV_BLOCK, TILE] p or ds */
+    struct span *see; /* [TILE] keys that a query sees */
+    struct span *by;  /* [KV_BLOCK] queries that a key is seen by */
 };
 
 struct backward {
@@ -55,75 +54,64 @@ static void delta_fill(const struct backward *b, int64_t start, int64_t end, int
         }
 }
 
-/* Scores and dP of one row → P and dS, zero where masked. */
-static void row_weights(const struct backward *b, real *p, real *ds, struct key_range see, int64_t n_keys, int64_t at)
-{
-    struct softmax_stats stats = b->saved->stats[at];
-    real delta = b->delta[at], scale = b->a->scale;
-    b->ks->exp_sum(p + see.lo, p + see.lo, stats.max, see.hi - see.lo);
-    for (int64_t j = see.lo; j < see.hi; j++) {
-        p[j] *= stats.inverse_sum;
-        ds[j] = p[j] * (ds[j] - delta) * scale;
-    }
-    for (int64_t j = 0; j < see.lo; j++)
-        p[j] = ds[j] = 0;
-    for (int64_t j = see.hi; j < n_keys; j++)
-        p[j] = ds[j] = 0;
-}
-
+/* P and dS of a tile; what a query does not see stays undefined and is not read. */
 static void tile_weights(const struct backward *b, const struct scratch *s, const struct block *k, const struct tile *t)
 {
     const struct attention *a = b->a;
-    int64_t row = t->start + t->first;
-    const real *q = b->saved->q->x + (row * a->n_head + t->head) * a->head_dim;
-    const real *dout = b->dout + (row * a->n_head + t->head) * a->v_dim;
+    int64_t at = (t->start + t->first) * a->n_head + t->head;
     for (int64_t r = 0; r < t->n; r++)
-        for (int64_t d = 0; d < a->head_dim; d++)
-            s->q[r * a->head_dim + d] = q[r * a->n_head * a->head_dim + d] * a->scale;
-    b->ks->gemm_f32(t->n, k->n_keys, a->head_dim, s->q, a->head_dim, s->key_rows, s->p, KV_BLOCK, false);
-    b->ks->gemm_f32(t->n, k->n_keys, a->v_dim, dout, a->n_head * a->v_dim, s->value_rows, s->ds, KV_BLOCK, false);
-    for (int64_t r = 0; r < t->n; r++)
-        row_weights(b, s->p + r * KV_BLOCK, s->ds + r * KV_BLOCK, attention_visible(a, t->first + r, k->index),
-                    k->n_keys, (row + r) * a->n_head + t->head);
+        s->see[r] = attention_visible(a, t->first + r, k->index);
+    attention_scores(b->ks, s->see, t->n, a->head_dim, b->saved->q->x + at * a->head_dim, a->n_head * a->head_dim,
+                     s->keys, s->p);
+    attention_scores(b->ks, s->see, t->n, a->v_dim, b->dout + at * a->v_dim, a->n_head * a->v_dim, s->values, s->ds);
+    for (int64_t r = 0; r < t->n; r++, at += a->n_head) {
+        struct softmax_stats stats = b->saved->stats[at];
+        int64_t from = r * KV_BLOCK + s->see[r].lo;
+        b->ks->attn.softmax_back(s->p + from, s->ds + from, s->see[r].hi - s->see[r].lo, stats.max, stats.inverse_sum,
+                                 b->delta[at], a->scale);
+    }
 }
 
-/* to[j, d] += Σ_r w[r, j] x[r, d] over the rows of a tile */
-static void add_transposed(const struct backward *b, const struct scratch *s, const real *w, real *packed,
-                           const real *x, int64_t x_stride, int64_t dim, real *to, int64_t to_stride, int64_t n_keys,
-                           int64_t n)
+/* to[j, :] += Σ_r w[r, j] x[r, :] over the queries r of a tile that see key j */
+static void add_transposed(const struct backward *b, const struct scratch *s, const struct block *k,
+                           const struct tile *t, const real *w, int64_t dim, const real *x, int64_t x_stride, real *to,
+                           int64_t to_stride)
 {
-    b->ks->rows_f32(s->transposed, TILE, w, 1, KV_BLOCK, n_keys, n);
-    attention_pack_values(b->ks, packed, x, x_stride, n, dim);
-    b->ks->gemm_f32(n_keys, dim, n, s->transposed, TILE, packed, to, to_stride, true);
+    b->ks->rows_f32(s->transposed, TILE, w, 1, KV_BLOCK, k->n_keys, t->n);
+    b->ks->attn.span_add(k->n_keys, dim, s->by, s->transposed, TILE, x, x_stride, to, to_stride);
 }
 
 static void tile_back(const struct backward *b, const struct scratch *s, const struct block *k, const struct tile *t)
 {
     const struct attention *a = b->a;
+    int64_t q_at = (t->start + t->first) * a->n_head + t->head, q_stride = a->n_head * a->head_dim;
+    int64_t k_at = k->row * a->n_kv_head + k->kv_head, k_stride = a->n_kv_head * a->head_dim;
     tile_weights(b, s, k, t);
-    int64_t q_at = ((t->start + t->first) * a->n_head + t->head) * a->head_dim, q_stride = a->n_head * a->head_dim;
-    int64_t out_at = ((t->start + t->first) * a->n_head + t->head) * a->v_dim, out_stride = a->n_head * a->v_dim;
-    int64_t k_at = (k->row * a->n_kv_head + k->kv_head) * a->head_dim, k_stride = a->n_kv_head * a->head_dim;
-    int64_t v_at = (k->row * a->n_kv_head + k->kv_head) * a->v_dim, v_stride = a->n_kv_head * a->v_dim;
+    for (int64_t j = 0; j < k->n_keys; j++) {
+        int64_t ahead = k->index * KV_BLOCK + j - t->first; /* of the first query */
+        s->by[j] = (struct span){max_i64(0, ahead), a->window > 0 ? min_i64(t->n, ahead + a->window) : t->n};
+    }
     if (b->dq)
-        b->ks->gemm_f32(t->n, a->head_dim, k->n_keys, s->ds, KV_BLOCK, s->key_values, b->dq + q_at, q_stride, true);
+        b->ks->attn.span_add(t->n, a->head_dim, s->see, s->ds, KV_BLOCK, b->saved->k->x + k_at * a->head_dim, k_stride,
+                             b->dq + q_at * a->head_dim, q_stride);
     if (b->dk)
-        add_transposed(b, s, s->ds, s->q_values, b->saved->q->x + q_at, q_stride, a->head_dim, b->dk + k_at, k_stride,
-                       k->n_keys, t->n);
+        add_transposed(b, s, k, t, s->ds, a->head_dim, b->saved->q->x + q_at * a->head_dim, q_stride,
+                       b->dk + k_at * a->head_dim, k_stride);
     if (b->dv)
-        add_transposed(b, s, s->p, s->dout_values, b->dout + out_at, out_stride, a->v_dim, b->dv + v_at, v_stride,
-                       k->n_keys, t->n);
+        add_transposed(b, s, k, t, s->p, a->v_dim, b->dout + q_at * a->v_dim, a->n_head * a->v_dim,
+                       b->dv + k_at * a->v_dim, a->n_kv_head * a->v_dim);
 }
 
+/* The scale goes into the keys here, once a block: queries are many. */
 static void block_pack(const struct backward *b, const struct scratch *s, const struct block *k)
 {
     const struct attention *a = b->a;
-    int64_t k_stride = a->n_kv_head * a->head_dim, v_stride = a->n_kv_head * a->v_dim;
-    const real *keys = b->saved->k->x + k->row * k_stride + k->kv_head * a->head_dim;
-    const real *values = b->saved->v->x + k->row * v_stride + k->kv_head * a->v_dim;
-    attention_pack_rows(b->ks, s->key_rows, keys, k_stride, k->n_keys, a->head_dim);
-    attention_pack_values(b->ks, s->key_values, keys, k_stride, k->n_keys, a->head_dim);
-    attention_pack_rows(b->ks, s->value_rows, values, v_stride, k->n_keys, a->v_dim);
+    int64_t at = k->row * a->n_kv_head + k->kv_head;
+    for (int64_t j = 0; j < k->n_keys; j++)
+        for (int64_t d = 0; d < a->head_dim; d++)
+            s->scaled[j * a->head_dim + d] = b->saved->k->x[(at + j * a->n_kv_head) * a->head_dim + d] * a->scale;
+    attention_pack_rows(b->ks, s->keys, s->scaled, a->head_dim, k->n_keys, a->head_dim);
+    attention_pack_rows(b->ks, s->values, b->saved->v->x + at * a->v_dim, a->n_kv_head * a->v_dim, k->n_keys, a->v_dim);
 }
 
 static void item_run(void *arg, int64_t item, int worker)
@@ -151,17 +139,15 @@ static void item_run(void *arg, int64_t item, int worker)
 
 static struct scratch scratch_new(struct op_ctx *c, const struct attention *a)
 {
-    int64_t k_strips = attention_strips(a->head_dim), v_strips = attention_strips(a->v_dim);
     return (struct scratch){
-        .q = attention_reals(c, TILE * a->head_dim),
-        .key_rows = attention_reals(c, KV_BLOCK * a->head_dim),
-        .key_values = attention_reals(c, KV_BLOCK * k_strips),
-        .value_rows = attention_reals(c, KV_BLOCK * a->v_dim),
-        .q_values = attention_reals(c, TILE * k_strips),
-        .dout_values = attention_reals(c, TILE * v_strips),
+        .scaled = attention_reals(c, KV_BLOCK * a->head_dim),
+        .keys = attention_reals(c, KV_BLOCK * a->head_dim),
+        .values = attention_reals(c, KV_BLOCK * a->v_dim),
         .p = attention_reals(c, TILE * KV_BLOCK),
         .ds = attention_reals(c, TILE * KV_BLOCK),
         .transposed = attention_reals(c, KV_BLOCK * TILE),
+        .see = arena_alloc(c->arena, TILE * sizeof(struct span)),
+        .by = arena_alloc(c->arena, KV_BLOCK * sizeof(struct span)),
     };
 }
 

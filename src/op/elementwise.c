@@ -124,16 +124,17 @@ static void binary_back(struct op_ctx *c, void *saved)
     if (!s->y->g)
         return;
     int64_t rows = tensor_rows(s->a), cols = tensor_cols(s->a);
-    if (s->a->track) {
-        s->da = tensor_grad(c, s->a);
-        op_rows_run(c, rows, cols, back_a_rows, s);
-    }
     if (s->b->track) {
         s->db = tensor_grad(c, s->b);
         if (s->row == 0)
             op_cols_run(c, rows, cols, back_b_sum, s, s->db);
         else
             op_rows_run(c, rows, cols, back_b_rows, s);
+    }
+    /* Last, for then dy is free: along a residual stream one gradient array serves every layer. */
+    if (s->a->track && (s->rule->product || !tensor_grad_take(s->a, s->y))) {
+        s->da = tensor_grad(c, s->a);
+        op_rows_run(c, rows, cols, back_a_rows, s);
     }
 }
 

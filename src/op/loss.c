@@ -3,6 +3,7 @@
 #include "op/op.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "base/checked.h"
 #include "op/softmax.h"
@@ -30,23 +31,35 @@ static void loss_rows(void *arg, int64_t from, int64_t to)
     }
 }
 
-/* dx (+)= scale (exp(x - lse) - [j = target]); rows without a target get nothing */
+/* dx (+)= scale (exp(x - lse) - [j = target]) */
+static void loss_back_row(const struct cross_entropy *s, int64_t i)
+{
+    int64_t d = tensor_cols(s->x);
+    const real *x = s->x->x + i * d;
+    real *dx = s->dx + i * d, p[EXP_CHUNK];
+    if (s->accumulate) {
+        for (int64_t at = 0; at < d; at += EXP_CHUNK) {
+            int64_t n = min_i64(EXP_CHUNK, d - at);
+            s->k->exp_sum(p, x + at, s->lse[i], n);
+            s->k->axpy(dx + at, s->scale, p, n);
+        }
+    } else {
+        s->k->exp_sum(dx, x, s->lse[i], d);
+        for (int64_t j = 0; j < d; j++)
+            dx[j] *= s->scale;
+    }
+    dx[s->target[i]] -= s->scale;
+}
+
 static void loss_back_rows(void *arg, int64_t from, int64_t to)
 {
     const struct cross_entropy *s = arg;
     int64_t d = tensor_cols(s->x);
-    real p[EXP_CHUNK];
     for (int64_t i = from; i < to; i++) {
-        real scale = s->target[i] < 0 ? 0 : s->scale;
-        for (int64_t at = i * d; at < (i + 1) * d; at += EXP_CHUNK) {
-            int64_t n = min_i64(EXP_CHUNK, (i + 1) * d - at);
-            if (scale != 0)
-                s->k->exp_sum(p, s->x->x + at, s->lse[i], n);
-            for (int64_t j = 0; j < n; j++)
-                s->dx[at + j] = (s->accumulate ? s->dx[at + j] : 0) + (scale != 0 ? scale * p[j] : 0);
-        }
-        if (scale != 0)
-            s->dx[i * d + s->target[i]] -= scale;
+        if (s->target[i] >= 0)
+            loss_back_row(s, i);
+        else if (!s->accumulate)
+            memset(s->dx + i * d, 0, (size_t)d * sizeof(real));
     }
 }
 

@@ -6,7 +6,7 @@
 
 #include "op/tape.h"
 
-/* ---- embed.c: rows of a table; id -1 gives zeros. The gradient adds tokens in sorted order: same bytes always. */
+/* ---- embed.c: rows of a table; id -1 gives zeros. Each row's gradient adds its tokens in order: same bytes always. */
 struct tensor *op_embed(struct op_ctx *c, const struct weight *table, const int32_t *ids, int64_t n); /* [n, k] */
 
 /* ---- linear.c */

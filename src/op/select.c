@@ -60,17 +60,26 @@ static bool eligible(const struct topk *t, const real *scores, int group)
     return ahead < t->groups->used;
 }
 
-/* Put the experts from … to into the sorted list id[0 … n): returns its new length, at most k. */
+/* An expert goes before one of a lower id only if its score is truly larger. */
+static bool overtakes(real later, real earlier)
+{
+    return later > earlier || (isnan(earlier) && !isnan(later));
+}
+
+/* Put the experts from … to, which come after those in it, into the sorted list id[0 … n): returns its new length, at
+ * most k. */
 static int64_t insert_range(const struct topk *t, const real *score, int64_t from, int64_t to, int32_t *id, int64_t n)
 {
+    real last = n ? biased(t, score, id[n - 1]) : 0;
     for (int64_t e = from; e < to; e++) {
         real s = biased(t, score, e);
-        if (n == t->k && !before(s, e, biased(t, score, id[n - 1]), id[n - 1]))
+        if (n == t->k && !overtakes(s, last))
             continue;
         int64_t at = n < t->k ? n++ : n - 1;
-        for (; at > 0 && before(s, e, biased(t, score, id[at - 1]), id[at - 1]); at--)
+        for (; at > 0 && overtakes(s, biased(t, score, id[at - 1])); at--)
             id[at] = id[at - 1];
         id[at] = (int32_t)e;
+        last = biased(t, score, id[n - 1]);
     }
     return n;
 }

@@ -78,6 +78,16 @@ real *tensor_grad(struct op_ctx *c, struct tensor *t)
     return g;
 }
 
+bool tensor_grad_take(struct tensor *t, struct tensor *y)
+{
+    while (t->base)
+        t = t->base;
+    if (t->g)
+        return false;
+    t->g = y->g;
+    return true;
+}
+
 void tape_backward(struct op_ctx *c, struct tensor *loss, real scale)
 {
     assert(tensor_count(loss) == 1);

@@ -91,6 +91,9 @@ struct op_ctx {
     struct arena *plan; /* dry run: real memory for structs; given back by its owner as a whole */
 };
 
+/* Address space for `plan`, far above what the structs of any model take; only what is touched costs memory. */
+#define OP_PLAN_BYTES ((size_t)256 << 20)
+
 /* Memory that is also readable in a dry run: for structs and other small things, never for values. */
 void *op_struct(struct op_ctx *c, size_t size);
 
@@ -113,6 +116,9 @@ void tape_push(struct op_ctx *c, op_back *back, void *saved);
 real *tensor_grad(struct op_ctx *c, struct tensor *t);
 /* The same for a caller that writes every element: on first use the array is not zeroed and *accumulate is false. */
 real *tensor_grad_write(struct op_ctx *c, struct tensor *t, bool *accumulate);
+/* y passes its gradient on to t unchanged: if t has none yet it takes over y's array, which y no longer needs once its
+ * backward runs. False: t has one, and y's has to be added. */
+bool tensor_grad_take(struct tensor *t, struct tensor *y);
 
 /* Go back from a scalar: d loss / d loss = scale, then every recorded backward in reverse. Empties the tape. */
 void tape_backward(struct op_ctx *c, struct tensor *loss, real scale);

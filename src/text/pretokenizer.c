@@ -41,6 +41,9 @@
 /* Alternatives: */
 #define ENDINGS "'(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])" /* 's 't 'm 'd 're 've 'll */
 #define BLANKS "[" S "]+(?![^" S "])|[" S "]+"               /* the last blank stays with what follows */
+/* Tried at the beginning of a run of blanks only: from every blank on, the interpreter's time would grow with the
+ * square of the run. */
+#define BLANKS_AT_END "(?<![" S "])[" S "]++\\z"
 #define LINES "[" S "]*[\\r\\n]+|" BLANKS
 
 /* Whole expressions. */
@@ -128,7 +131,7 @@ static const struct row rows[] = {
     {"deepseek-llm",
      0,
      {"[\\r\\n]", "[" S "]?[" CASED_LETTERS "]+",
-      "[" S "]?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+", "[" S "]+\\z",
+      "[" S "]?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}\\x{2018}-\\x{201F}\\x{3000}-\\x{3002}]+", BLANKS_AT_END,
       "[" CJK "]+", "\\p{N}+"}},
     {"deepseek-coder", 0, {"[\\r\\n]", "[" S "]?\\p{L}+", "[" S "]?\\p{P}+", "[" CJK "]+", DIGIT}},
     {"deepseek-v3", 0, {DIGITS3, "[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{30FF}]+", WORDS_WITH_MARKS}},

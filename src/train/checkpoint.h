@@ -1,5 +1,5 @@
 /* Checkpoints: one safetensors file with every parameter ("w.NAME"), every optimizer state ("m.NAME", …) and the run's
- * counters in its metadata, written under a temporary name, synced and renamed. */
+ * counters and a hash of everything in its metadata, written under a temporary name, synced and renamed. */
 #ifndef CADRE_TRAIN_CHECKPOINT_H
 #define CADRE_TRAIN_CHECKPOINT_H
 
@@ -15,7 +15,8 @@ struct run_state {
 cadre_err checkpoint_write(const char *path, const struct train_config *cfg, const struct model *m,
                            const struct optimizer *o, real *const *state, const struct sampler *s,
                            const struct run_state *run, cadre_error *err);
-/* Fails, changing nothing that matters, if the file belongs to another description, vocabulary or data. */
+/* Fails if the file is damaged or belongs to another description, vocabulary or data; the run it was read for cannot
+ * go on then. */
 cadre_err checkpoint_read(const char *path, const struct train_config *cfg, struct model *m, const struct optimizer *o,
                           real *const *state, struct sampler *s, struct run_state *run, cadre_error *err);
 

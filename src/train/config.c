@@ -22,14 +22,6 @@ struct model_keys {
     double router_scale, norm_eps, rope_base;
 };
 
-struct parse {
-    struct train_config *cfg;
-    struct model_keys model;
-    const char *file;
-    cadre_error *err;
-    cadre_err rc;
-};
-
 struct key {
     const char *section, *name;
     enum kind kind;
@@ -50,7 +42,7 @@ struct key {
 
 static const struct key keys[] = {
     C("model", "name", name, K_NAME, 0, 0, "cadre"),
-    M("family", family, K_NAME, 0, 0, "qwen2moe"),
+    M("family", family, K_NAME, 0, 0, "cadre"),
     M("layers", layers, K_INT, 1, MODEL_MAX_LAYERS, NULL),
     M("width", width, K_INT, 1, 1 << 20, NULL),
     M("heads", heads, K_INT, 1, 4096, NULL),
@@ -108,6 +100,15 @@ static const struct key keys[] = {
     C("train", "file_type", file_type, K_NAME, 0, 0, "q8_0"),
 };
 enum { N_KEYS = sizeof keys / sizeof *keys };
+
+struct parse {
+    struct train_config *cfg;
+    struct model_keys model;
+    bool given[N_KEYS];
+    const char *file;
+    cadre_error *err;
+    cadre_err rc; /* of the first line that was wrong */
+};
 
 static char *field(struct parse *p, const struct key *k)
 {
@@ -172,20 +173,26 @@ static cadre_err set_domain(struct parse *p, const char *name, const char *value
     return CADRE_OK;
 }
 
-static int on_pair(void *user, const char *section, const char *name, const char *value)
+static cadre_err set_pair(struct parse *p, const char *section, const char *name, const char *value)
 {
-    struct parse *p = user;
     for (int i = 0; i < N_KEYS; i++) {
         if (strcmp(keys[i].section, section) != 0 || strcmp(keys[i].name, name) != 0)
             continue;
-        p->rc = set_value(p, &keys[i], value);
-        return p->rc == CADRE_OK;
+        CHECK(p->err, !p->given[i], CADRE_E_ARG, "%s: [%s] %s: given twice", p->file, section, name);
+        p->given[i] = true;
+        return set_value(p, &keys[i], value);
     }
     if (strcmp(section, "data") == 0)
-        p->rc = set_domain(p, name, value);
-    else
-        p->rc = error_set(p->err, CADRE_E_ARG, "%s: [%s] %s: unknown key (sections are model, tokenizer, data, train)",
-                          p->file, section, name);
+        return set_domain(p, name, value);
+    return error_set(p->err, CADRE_E_ARG, "%s: [%s] %s: unknown key (sections are model, tokenizer, data, train)",
+                     p->file, section, name);
+}
+
+static int on_pair(void *user, const char *section, const char *name, const char *value)
+{
+    struct parse *p = user;
+    if (p->rc == CADRE_OK) /* inih goes on after an error; the first one counts */
+        p->rc = set_pair(p, section, name, value);
     return p->rc == CADRE_OK;
 }
 
@@ -264,18 +271,13 @@ cadre_err train_config_parse(struct train_config *cfg, const char *name, const c
     for (int i = 0; i < N_KEYS; i++)
         if (keys[i].value)
             TRY(set_value(&p, &keys[i], keys[i].value));
-        else /* a number that no file can give marks a required key as missing */
-            memset(field(&p, &keys[i]), 0xff, sizeof(double));
     int line = ini_parse_string(text, on_pair, &p);
     if (p.rc)
         return line > 0 ? error_wrap(err, p.rc, "line %d", line) : p.rc;
     CHECK(err, line == 0, CADRE_E_FORMAT, "%s: line %d: expected [section] or key = value", name, line);
-    for (int i = 0; i < N_KEYS; i++) {
-        int64_t v;
-        memcpy(&v, field(&p, &keys[i]), sizeof v);
-        CHECK(err, keys[i].value || v != -1, CADRE_E_ARG, "%s: [%s] %s is missing", name, keys[i].section,
+    for (int i = 0; i < N_KEYS; i++)
+        CHECK(err, keys[i].value || p.given[i], CADRE_E_ARG, "%s: [%s] %s is missing", name, keys[i].section,
               keys[i].name);
-    }
     TRY(fill_spec(&p));
     cfg->hash = XXH3_64bits(text, strlen(text));
     return check_run(&p);

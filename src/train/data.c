@@ -21,6 +21,15 @@ struct header {
 static const char magic[8] = "cadretok";
 enum { VERSION = 1, PIECE = 1 << 20 };
 
+static uint64_t mix(uint64_t x)
+{
+    x ^= x >> 30;
+    x *= 0xbf58476d1ce4e5b9u;
+    x ^= x >> 27;
+    x *= 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
 cadre_err domain_name(char out[TRAIN_NAME], const char *path, cadre_error *err)
 {
     const char *base = strrchr(path, '/'), *start = base ? base + 1 : path, *end = strchr(start, '.');
@@ -194,7 +203,8 @@ cadre_err token_file_open(struct token_file *f, const char *path, int64_t n_voca
     CHECK_OUT(err,
               (h.width == 2 || h.width == 4) && mul_ok(h.n, h.width, &need) && add_ok(need, sizeof h, &need) &&
                   need == size,
-              CADRE_E_FORMAT, "%s: expected %llu tokens of %u bytes, found a file of %llu bytes", path,
+              CADRE_E_FORMAT,
+              "%s: expected %llu tokens of %u bytes, found a file of %llu bytes; delete it and it is made anew", path,
               (unsigned long long)h.n, h.width, (unsigned long long)size);
     f->map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
     if (f->map == MAP_FAILED) {
@@ -206,10 +216,11 @@ cadre_err token_file_open(struct token_file *f, const char *path, int64_t n_voca
     f->ids = (const char *)f->map + sizeof h;
     f->width = (int)h.width;
     f->n = (int64_t)h.n;
+    f->stamp = mix(h.text_hash ^ mix(h.vocab_hash));
     for (int64_t i = 0; i < f->n; i++)
         CHECK_OUT(err, (uint32_t)token_at(f, i) < (uint64_t)n_vocab, CADRE_E_FORMAT,
-                  "%s: token %lld is %d, the vocabulary has %lld", path, (long long)i, token_at(f, i),
-                  (long long)n_vocab);
+                  "%s: token %lld is %d, the vocabulary has %lld; delete the file and it is made anew", path,
+                  (long long)i, token_at(f, i), (long long)n_vocab);
 out:
     file_close(fd);
     if (rc)
@@ -225,15 +236,6 @@ void token_file_close(struct token_file *f)
 }
 
 /* ---- order --------------------------------------------------------------------------------------------- */
-
-static uint64_t mix(uint64_t x)
-{
-    x ^= x >> 30;
-    x *= 0xbf58476d1ce4e5b9u;
-    x ^= x >> 27;
-    x *= 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
 
 uint64_t permute(uint64_t i, uint64_t n, uint64_t key)
 {

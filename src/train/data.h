@@ -20,6 +20,7 @@ struct token_file {
     const void *ids; /* uint16_t or uint32_t */
     int width;       /* bytes per id */
     int64_t n;
+    uint64_t stamp; /* of the text and the vocabulary that it was made from */
 };
 
 /* Which text belongs to which domain: the stem of the file name, or, for files named train.*, the name of their folder.

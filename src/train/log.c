@@ -9,7 +9,21 @@
 
 #include "base/fileio.h"
 
-static cadre_err keep_lines(const char *path, int64_t step, cadre_error *err)
+struct line_facts {
+    int64_t step; /* -1: not a line of a log */
+    bool eval;
+};
+
+static struct line_facts read_line(const char *line, size_t n)
+{
+    json_t *j = json_loadb(line, n, 0, NULL), *step = json_object_get(j, "step");
+    const char *event = json_string_value(json_object_get(j, "event"));
+    struct line_facts f = {json_is_integer(step) ? json_integer_value(step) : -1, event && strcmp(event, "eval") == 0};
+    json_decref(j);
+    return f;
+}
+
+static cadre_err keep_lines(const char *path, int64_t step, int64_t *last_eval, cadre_error *err)
 {
     char *text;
     size_t n;
@@ -20,11 +34,11 @@ static cadre_err keep_lines(const char *path, int64_t step, cadre_error *err)
         char *end = memchr(line, '\n', (size_t)(text + n - line));
         if (!end)
             break; /* a line cut short by a killed process */
-        json_t *j = json_loadb(line, (size_t)(end - line), 0, NULL);
-        json_int_t at = j ? json_integer_value(json_object_get(j, "step")) : 0;
-        json_decref(j);
-        if (j && at <= step)
+        struct line_facts facts = read_line(line, (size_t)(end - line));
+        if (facts.step >= 0 && facts.step <= step) {
             rc = atomic_file_write(&out, line, (size_t)(end + 1 - line), err);
+            *last_eval = facts.eval ? facts.step : *last_eval;
+        }
         line = end + 1;
     }
     free(text);
@@ -37,7 +51,7 @@ static cadre_err keep_lines(const char *path, int64_t step, cadre_error *err)
 cadre_err train_log_open(struct train_log *log, const char *path, int64_t step, cadre_error *err)
 {
     if (step > 0 && access(path, F_OK) == 0)
-        TRY(keep_lines(path, step, err));
+        TRY(keep_lines(path, step, &log->last_eval, err));
     log->path = strdup(path);
     log->f = fopen(path, step > 0 ? "ae" : "we");
     CHECK(err, log->f && log->path, CADRE_E_IO, "%s: cannot be written: %s", path, strerror(errno));

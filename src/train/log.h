@@ -10,6 +10,7 @@
 struct train_log {
     FILE *f;
     char *path;
+    int64_t last_eval; /* step of the last evaluation that was kept; 0: none */
 };
 
 /* Keep the lines of steps 1 … step of an older log, drop the rest (all of it when step is 0), and append. */

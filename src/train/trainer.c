@@ -50,6 +50,7 @@ struct trainer {
     real **state; /* [n_params * n_states] */
     struct arena arena;
     struct run_state run;
+    int64_t saved_step; /* of the last checkpoint */
     struct train_log log;
     char *ckpt_path, *vocab_path, *tokens_dir, *log_path;
 
@@ -201,7 +202,8 @@ static struct op_ctx context(struct trainer *t, struct arena *arena, struct tape
                            .arena = arena,
                            .tape = tape,
                            .precision = strcmp(t->cfg.precision, "bf16") == 0 ? GEMM_BF16 : GEMM_F32,
-                           .dry = arena->measuring};
+                           .dry = arena->measuring,
+                           .plan = arena->measuring ? &t->arena : NULL};
 }
 
 /* Count the layer's decisions and add its balance terms to the loss. */
@@ -284,15 +286,18 @@ static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_se
     return CADRE_OK;
 }
 
-/* The same builders over a measuring arena give the working memory to the byte. */
+/* The same builders over a measuring arena give the working memory to the byte. While planning, t->arena holds the
+ * builders' structs. */
 static cadre_err plan_memory(struct trainer *t, cadre_error *err)
 {
-    struct arena plan;
+    struct arena measure;
     double unused = 0;
-    arena_init_measuring(&plan);
-    TRY(micro_step(t, &plan, 1, &unused, err));
-    TRY(micro_eval(t, &plan, t->cfg.micro_tokens / t->cfg.sequence, &unused, err));
-    return arena_init(&t->arena, plan.peak, err);
+    arena_init_measuring(&measure);
+    TRY(arena_init(&t->arena, OP_PLAN_BYTES, err));
+    TRY(micro_step(t, &measure, 1, &unused, err));
+    TRY(micro_eval(t, &measure, t->cfg.micro_tokens / t->cfg.sequence, &unused, err));
+    arena_destroy(&t->arena);
+    return arena_init(&t->arena, measure.peak, err);
 }
 
 /* ---- steps --------------------------------------------------------------------------------------------- */
@@ -408,7 +413,9 @@ static cadre_err evaluate(struct trainer *t, double *bits, cadre_error *err)
 
 static cadre_err save_checkpoint(struct trainer *t, cadre_error *err)
 {
-    return checkpoint_write(t->ckpt_path, &t->cfg, t->model, t->optimizer, t->state, &t->sampler, &t->run, err);
+    TRY(checkpoint_write(t->ckpt_path, &t->cfg, t->model, t->optimizer, t->state, &t->sampler, &t->run, err));
+    t->saved_step = t->run.step;
+    return CADRE_OK;
 }
 
 static cadre_err tell(struct trainer *t, const cadre_train_progress *p, cadre_error *err)
@@ -439,24 +446,32 @@ static cadre_err tell_evaluation(struct trainer *t, cadre_error *err)
     return tell(t, &p, err);
 }
 
+static bool evaluation_due(const struct trainer *t)
+{
+    const struct train_config *c = &t->cfg;
+    bool last = t->run.tokens >= c->tokens;
+    return t->run.step > t->log.last_eval && (last || (c->eval_steps && t->run.step % c->eval_steps == 0));
+}
+
 static cadre_err train_loop(struct trainer *t, cadre_error *err)
 {
     const struct train_config *c = &t->cfg;
     double saved = clock_now();
-    while (t->run.tokens < c->tokens) {
-        cadre_train_progress p;
-        TRY(train_step(t, &p, err));
-        bool last = t->run.tokens >= c->tokens;
-        if (last || t->run.step % c->log_steps == 0)
-            TRY(tell(t, &p, err));
-        if (last || (c->eval_steps && t->run.step % c->eval_steps == 0))
+    for (;;) {
+        if (evaluation_due(t)) /* also one that the run was stopped before */
             TRY(tell_evaluation(t, err));
-        if (last || clock_now() - saved >= 60 * c->checkpoint_minutes) {
+        bool last = t->run.tokens >= c->tokens;
+        if (t->run.step > t->saved_step && (last || clock_now() - saved >= 60 * c->checkpoint_minutes)) {
             TRY(save_checkpoint(t, err));
             saved = clock_now();
         }
+        if (last)
+            return CADRE_OK;
+        cadre_train_progress p;
+        TRY(train_step(t, &p, err));
+        if (t->run.tokens >= c->tokens || t->run.step % c->log_steps == 0)
+            TRY(tell(t, &p, err));
     }
-    return CADRE_OK;
 }
 
 /* ---- the finished model -------------------------------------------------------------------------------- */
@@ -473,7 +488,7 @@ static cadre_err write_model(struct trainer *t, cadre_error *err)
     cadre_err rc = CADRE_OK;
     TRY_OUT(spec_to_gguf(w, &t->cfg.spec, err));
     TRY_OUT(gguf_put_string(w, "general.name", t->cfg.name, strlen(t->cfg.name), err));
-    TRY_OUT(gguf_put_u64(w, "cadre.training_tokens", (uint64_t)t->run.tokens, err));
+    TRY_OUT(gguf_put_u64(w, "training.tokens", (uint64_t)t->run.tokens, err));
     TRY_OUT(gguf_put_all(w, t->vocab.file, not_tokenizer, err));
     TRY_OUT(model_write(w, t->model, dtype_by_name(t->cfg.file_type), err));
     return gguf_writer_commit(w, err);
@@ -497,10 +512,9 @@ static cadre_err open_trainer(struct trainer *t, cadre_error *err)
           o->config, t->cfg.balance);
     t->optimizer = optimizer_find(t->cfg.optimizer);
     CHECK(err, t->optimizer, CADRE_E_ARG, "%s: [train] optimizer: there is no '%s'", o->config, t->cfg.optimizer);
-    const struct family *family = family_find(t->cfg.spec.family);
-    CHECK(err, family && family->can_write, CADRE_E_ARG, "%s: [model] family: models of '%s' cannot be written",
-          o->config, t->cfg.spec.family);
-    TRY(family->can_write(&t->cfg.spec, err));
+    cadre_err rc = spec_can_write(&t->cfg.spec, err); /* better now than after the training */
+    if (rc)
+        return error_wrap(err, rc, "%s: [model]", o->config);
     TRY(make_paths(t, err));
     kernels_init(&t->kernels, &cpu, t->isa);
     TRY(pool_new(&t->pool, t->n_threads, err));
@@ -511,6 +525,7 @@ static cadre_err open_trainer(struct trainer *t, cadre_error *err)
     TRY(plan_memory(t, err));
     if (o->resume)
         TRY(checkpoint_read(t->ckpt_path, &t->cfg, t->model, t->optimizer, t->state, &t->sampler, &t->run, err));
+    t->saved_step = t->run.step;
     return train_log_open(&t->log, t->log_path, t->run.step, err);
 }
 

@@ -142,7 +142,8 @@ def choose(score, bias, cfg):
     selection = [s + b for s, b in zip(score.tolist(), bias)]
     if cfg["n_groups"]:
         size = cfg["n_expert"] // cfg["n_groups"]
-        group = [sum(sorted(selection[g * size:(g + 1) * size])[-cfg["best_of_group"]:]) for g in range(cfg["n_groups"])]
+        members = [sorted(selection[g * size:(g + 1) * size]) for g in range(cfg["n_groups"])]
+        group = [sum(scores[-cfg["best_of_group"]:]) for scores in members]
         allowed = largest(group, cfg["used_groups"])
         selection = [s if e // size in allowed else -math.inf for e, s in enumerate(selection)]
     return largest(selection, cfg["k"])
@@ -187,7 +188,8 @@ def forward(w, tokens, targets, cfg):
         x = x + torch.cat([attention(part, w, p, cfg) for part in torch.split(normed, SEQUENCES)])
         normed = rmsnorm(x, w[p + "ffn_norm.weight"], cfg["norm_eps"])
         if i < cfg["n_dense_leading"]:
-            x = x + torch.stack([swiglu(t, *(w[p + f"ffn_{m}.weight"] for m in ("gate", "up", "down"))) for t in normed])
+            ffn = [w[p + f"ffn_{m}.weight"] for m in ("gate", "up", "down")]
+            x = x + torch.stack([swiglu(t, *ffn) for t in normed])
             continue
         y, routes[i], layer_switch, layer_z = moe(normed, w, p, cfg)
         x, switch, z = x + y, switch + layer_switch, z + layer_z

@@ -146,8 +146,9 @@ static inline void grad_plan_and_run(struct grad_case *t, struct rng *rng, const
     arena_reset(&t->arena, 0);
 }
 
-/* Two values of L differ by rounding alone by about 1e-16 Σ|r y| or so, divided by 2h = 2e-5: what is below that, times
- * the 1e6 of the relative bound, cannot be told apart by differences. */
+/* L is a sum of rounded terms: two values of it differ by rounding alone by about 1e-16 Σ|r y|, which divided by
+ * 2h = 2e-5 is an error of 5e-12 Σ|r y| in the difference. The floor makes the smallest bound, 1e-6 of it, 20 times
+ * that. */
 static inline double grad_floor(double magnitude)
 {
     return 1e-4 * (1 + magnitude);

@@ -459,6 +459,33 @@ static void shared_weights_and_views(void **s)
     free_all(3, p);
 }
 
+/* A residual stream, whose layers hand one gradient array down; both operands of the last sum are one tensor.
+ * p = x [5, 6], W [6, 6], row [6] */
+static struct tensor *build_residual(struct op_ctx *c, struct tensor **p, void *arg)
+{
+    (void)arg;
+    struct linear_case l = {.n = 6, .k = 6};
+    struct weight *w = graph_weight(c, &l, p[1]);
+    struct tensor *x = op_add(c, p[0], p[2]), *side = op_sub(c, x, p[2]);
+    for (int layer = 0; layer < 3; layer++) {
+        x = op_add(c, x, op_tanh(c, op_linear(c, x, w, NULL)));
+        x = op_sub(c, x, op_sigmoid(c, x));
+    }
+    return op_add(c, op_mul(c, side, x), op_add(c, x, x));
+}
+
+static void residual_stream(void **s)
+{
+    (void)s;
+    struct rng rng;
+    init(&rng);
+    struct tensor *p[] = {grad_param2(&rng, 5, 6), grad_param2(&rng, 6, 6), grad_param(&rng, 1, (int64_t[]){6})};
+    gradcheck(&ctx, &rng, "residual stream", build_residual, NULL, 3, p);
+    p[0]->track = false;
+    gradcheck(&ctx, &rng, "residual stream, frozen input", build_residual, NULL, 3, p);
+    free_all(3, p);
+}
+
 /* A second backward adds to the gradients of parameters; scale multiplies. */
 static void gradients_accumulate(void **s)
 {
@@ -504,6 +531,7 @@ int main(void)
         cmocka_unit_test(dispatch_then_combine_is_identity),
         cmocka_unit_test(cross_entropy),
         cmocka_unit_test(shared_weights_and_views),
+        cmocka_unit_test(residual_stream),
         cmocka_unit_test(gradients_accumulate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -451,47 +451,77 @@ static void random_tokens(struct world *w, int32_t *ids, int n)
         ids[i] = (int32_t)rng_below(&w->rng, VOCAB);
 }
 
+enum { N_BYTES = 600 }; /* several chunks of 256 rows */
+
+/* Loss and gradients of one step: into the arena if *first is NULL, else compared with it. */
+static void step_bytes(struct world *w, struct model *m, const int32_t *ids, struct op_ctx c, real **first)
+{
+    size_t total = 1, at = 1;
+    for (int i = 0; i < N_PARAMS; i++) {
+        size_t n = (size_t)tensor_count(m->all[i]);
+        memset(m->all[i]->g, 0, n * sizeof(real));
+        total += n;
+    }
+    bool compare = *first;
+    if (!compare)
+        *first = arena_alloc(&w->arena, total * sizeof(real));
+    size_t mark = arena_mark(&w->arena);
+    struct tape tape = {0};
+    c.tape = &tape;
+    struct tensor *loss = model_loss(&c, m, ids, N_BYTES);
+    tape_backward(&c, loss, 1);
+    assert_true(isfinite(loss->x[0]));
+    if (compare)
+        assert_true(**first == loss->x[0]);
+    else
+        **first = loss->x[0];
+    for (int i = 0; i < N_PARAMS; i++) {
+        size_t bytes = (size_t)tensor_count(m->all[i]) * sizeof(real);
+        if (compare)
+            assert_memory_equal(*first + at, m->all[i]->g, bytes);
+        else
+            memcpy(*first + at, m->all[i]->g, bytes);
+        at += bytes / sizeof(real);
+    }
+    arena_reset(&w->arena, mark);
+}
+
 static void same_bytes_for_any_number_of_threads(void **state)
 {
     struct world *w = *state;
     cadre_error e = {0};
-    enum { N = 700 };
-    int32_t ids[N + 1];
-    random_tokens(w, ids, N + 1);
+    int32_t ids[N_BYTES + 1];
+    random_tokens(w, ids, N_BYTES + 1);
     struct model *m = model_new(w);
-    real *first[N_PARAMS], loss = 0;
-    size_t mark = 0;
-    for (int precision = GEMM_F32; precision <= GEMM_BF16; precision++)
-        for (int threads = 1; threads <= 3; threads++) {
-            struct pool *pool;
-            assert_ok(pool_new(&pool, threads, &e), e);
-            struct tape tape = {0};
-            struct op_ctx c = w->c;
-            c.pool = pool;
-            c.tape = &tape;
+    real *first[2] = {NULL, NULL};
+    for (int threads = 1; threads <= 3; threads++) {
+        struct op_ctx c = w->c;
+        assert_ok(pool_new(&c.pool, threads, &e), e);
+        for (int precision = GEMM_F32; precision <= GEMM_BF16; precision++) {
             c.precision = (enum gemm_precision)precision;
-            for (int i = 0; i < N_PARAMS; i++)
-                memset(m->all[i]->g, 0, (size_t)tensor_count(m->all[i]) * sizeof(real));
-            if (threads > 1)
-                arena_reset(&w->arena, mark);
-            struct tensor *y = model_loss(&c, m, ids, N);
-            assert_true(isfinite(y->x[0]));
-            tape_backward(&c, y, 1);
-            if (threads == 1) {
-                loss = y->x[0];
-                for (int i = 0; i < N_PARAMS; i++) {
-                    size_t bytes = (size_t)tensor_count(m->all[i]) * sizeof(real);
-                    first[i] = arena_alloc(&w->arena, bytes);
-                    memcpy(first[i], m->all[i]->g, bytes);
-                }
-                mark = arena_mark(&w->arena);
-            } else {
-                assert_true(loss == y->x[0]);
-                for (int i = 0; i < N_PARAMS; i++)
-                    assert_memory_equal(first[i], m->all[i]->g, (size_t)tensor_count(m->all[i]) * sizeof(real));
-            }
-            pool_free(pool);
+            step_bytes(w, m, ids, c, &first[precision]);
         }
+        pool_free(c.pool);
+    }
+    assert_true(*first[GEMM_F32] != *first[GEMM_BF16]); /* the choice acts */
+}
+
+static void same_bytes_on_every_isa(void **state)
+{
+    struct world *w = *state;
+    struct cpu cpu;
+    cpu_detect(&cpu);
+    int32_t ids[N_BYTES + 1];
+    random_tokens(w, ids, N_BYTES + 1);
+    struct model *m = model_new(w);
+    real *first = NULL;
+    for (int isa = ISA_GENERIC; isa <= (int)cpu.best; isa++) {
+        struct kernels kernels;
+        kernels_init(&kernels, &cpu, (enum isa)isa);
+        struct op_ctx c = w->c;
+        c.k = &kernels;
+        step_bytes(w, m, ids, c, &first);
+    }
 }
 
 static void a_row_alone_is_the_row_in_a_batch(void **state)
@@ -610,6 +640,7 @@ int main(void)
         TEST(groups_mask_experts),
         TEST(dispatch_plan_is_a_stable_sort),
         TEST(same_bytes_for_any_number_of_threads),
+        TEST(same_bytes_on_every_isa),
         TEST(a_row_alone_is_the_row_in_a_batch),
         TEST(dry_run_plans_exactly_and_nothing_is_allocated),
         TEST(tracking_follows_parameters),

@@ -1,4 +1,5 @@
 /* Training, against the definition: count all pairs anew before each merge. */
+#include "alloc_fail.h"
 #include "vocab.h"
 
 #include "base/pool.h"
@@ -337,6 +338,32 @@ static void bad_requests_are_refused(void **s)
     bpe_result_free(&r);
 }
 
+static void every_allocation_may_fail(void **s)
+{
+    (void)s;
+    const char *text = "one potato, two potatoes, three potatoes, four";
+    size_t n = strlen(text);
+    struct bpe_options o = options_of(256 + 12);
+    int failed = 0;
+    for (int at = 0;; at++) {
+        struct bpe_result r = {0};
+        cadre_error e = {0};
+        fail_at = at;
+        cadre_err rc = bpe_train(&r, &text, &n, 1, &o, NULL, &e);
+        bool over = fail_at >= 0;
+        fail_at = -1;
+        if (over) {
+            assert_int_equal(rc, CADRE_OK);
+            bpe_result_free(&r);
+            break;
+        }
+        assert_int_equal(rc, CADRE_E_MEMORY);
+        assert_null(r.memory);
+        failed++;
+    }
+    assert_true(failed > 256 + 12); /* each token has its text */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +374,7 @@ int main(void)
         cmocka_unit_test(same_tables_for_any_number_of_threads),
         cmocka_unit_test(progress_rises_and_cancels),
         cmocka_unit_test(bad_requests_are_refused),
+        cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

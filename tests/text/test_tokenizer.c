@@ -1,35 +1,11 @@
 /* Encoding and decoding: against merging done the slow way, on any bytes, with special tokens, from bad tables, and
  * with memory that runs out. */
+#include "alloc_fail.h"
 #include "vocab.h"
 
 #include "base/rng.h"
 #include "text/bpe.h"
 #include "text/pretokenizer.h"
-
-/* Fails the n-th allocation from now on; -1: none. Linked with --wrap. */
-static int fail_at = -1;
-static bool fails_now(void)
-{
-    return fail_at >= 0 && fail_at-- == 0;
-}
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n)
-{
-    return fails_now() ? NULL : __real_malloc(n);
-}
-void *__wrap_calloc(size_t n, size_t size)
-{
-    return fails_now() ? NULL : __real_calloc(n, size);
-}
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails_now() ? NULL : __real_realloc(p, n);
-}
 
 static struct vocab v;
 
@@ -298,18 +274,19 @@ static void words_of_each_kind(void **s)
     }
 }
 
-/* Longer than the JIT's stack and any match limit. */
+/* Longer than the JIT's stack. */
 static void long_runs_are_matched(void **s)
 {
     (void)s;
-    enum { N = 300000 };
+    enum { N = 50000 };
     char *text = malloc(N);
+    text[N - 1] = '1'; /* the run is not at the end */
     for (int k = 0; pretokenizer_name(k); k++) {
         vocab_init(&v, pretokenizer_name(k));
         struct tokenizer *t = make(&v.tables);
         for (const char *c = " aA1!\n"; *c; c++) {
-            memset(text, *c, N);
-            assert_round_trip(t, text, k % 7 ? N / 10 : N);
+            memset(text, *c, N - 1);
+            assert_round_trip(t, text, N);
         }
         tokenizer_free(t);
     }

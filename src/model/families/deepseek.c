@@ -35,6 +35,7 @@ const struct family family_deepseek = {
     .name = "deepseek",
     .facts = {.rope_pairs = true, .router = {.kind = &router_softmax}},
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_LEADING_DENSE) | KEYS(KEY_WEIGHTS_SCALE),
+    .needs_output = true,
     .own_keys = own_keys,
     .read = read,
     .can_write = can_write,

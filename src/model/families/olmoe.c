@@ -5,4 +5,5 @@ const struct family family_olmoe = {
     .name = "olmoe",
     .facts = {.qk_norm = QK_NORM_FULL, .router = {.kind = &router_softmax}},
     .experts_in_ff = true,
+    .needs_output = true,
 };

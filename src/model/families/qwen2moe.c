@@ -5,4 +5,5 @@ const struct family family_qwen2moe = {
     .name = "qwen2moe",
     .facts = {.qkv_bias = true, .shared_gated = true, .router = {.kind = &router_softmax}},
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF),
+    .needs_output = true,
 };

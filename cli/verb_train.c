@@ -1,0 +1,112 @@
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+struct view {
+    bool json, quiet, terminal;
+    double loss; /* running mean, for the eye */
+};
+
+static bool show_prepare(void *user, const char *what, int64_t done, int64_t total)
+{
+    struct view *v = user;
+    cli_progress(v->quiet, what, (double)done, (double)total);
+    return !cli_interrupted(NULL);
+}
+
+static void print_step_json(const cadre_train_progress *p)
+{
+    json_t *j =
+        json_pack("{s:s, s:I, s:I}", "event", p->event, "step", (json_int_t)p->step, "tokens", (json_int_t)p->tokens);
+    if (p->n_domains) {
+        json_t *bits = json_object();
+        for (int i = 0; i < p->n_domains; i++)
+            json_object_set_new(bits, p->domain_names[i], cli_json_number(p->domain_bits[i]));
+        json_object_set_new(j, "bits_per_byte", bits);
+    } else {
+        json_object_set_new(j, "loss", cli_json_number(p->loss));
+        json_object_set_new(j, "tokens_per_s", cli_json_number(p->tokens_per_s));
+        json_object_set_new(j, "lr", cli_json_number(p->lr));
+        json_object_set_new(j, "grad_norm", cli_json_number(p->grad_norm));
+        json_object_set_new(j, "load_max_mean", cli_json_number(p->load_max_mean));
+        json_object_set_new(j, "load_entropy", cli_json_number(p->load_entropy));
+        json_object_set_new(j, "router_entropy", cli_json_number(p->router_entropy));
+    }
+    cli_print_json(j);
+}
+
+static void print_eval(const cadre_train_progress *p)
+{
+    printf("held-out bits per byte after %s tokens:", cli_count((double)p->tokens));
+    for (int i = 0; i < p->n_domains; i++)
+        if (isfinite(p->domain_bits[i]))
+            printf(" %s %.3f", p->domain_names[i], p->domain_bits[i]);
+    printf("\n");
+}
+
+/* A line that rewrites itself on a terminal; elsewhere one line in about every 20 steps. */
+static void print_step(struct view *v, const cadre_train_progress *p)
+{
+    double left = (double)(p->tokens_total - p->tokens) / p->tokens_per_s;
+    if (!v->terminal && p->step % 20 != 1 && p->tokens < p->tokens_total)
+        return;
+    printf("%sstep %lld  %s of %s tokens  loss %.4f  %s tokens/s  load %.2f  entropy %.2f  lr %.2e  %d:%02d left%s",
+           v->terminal ? "\r\033[K" : "", (long long)p->step, cli_count((double)p->tokens),
+           cli_count((double)p->tokens_total), v->loss, cli_count(p->tokens_per_s), p->load_max_mean, p->router_entropy,
+           p->lr, (int)(left / 3600), (int)(left / 60) % 60, v->terminal ? "" : "\n");
+    fflush(stdout);
+}
+
+static bool show_progress(void *user, const cadre_train_progress *p)
+{
+    struct view *v = user;
+    if (!p->n_domains)
+        v->loss = v->loss > 0 ? 0.9 * v->loss + 0.1 * p->loss : p->loss;
+    if (v->json) {
+        print_step_json(p);
+    } else if (!v->quiet) {
+        if (p->n_domains) {
+            printf("%s", v->terminal ? "\n" : "");
+            print_eval(p);
+        } else {
+            print_step(v, p);
+        }
+    }
+    return !cli_interrupted(NULL);
+}
+
+static int run(const struct verb *v, int argc, char **argv)
+{
+    cadre_train_options o = cadre_train_options_default();
+    struct common c = {0};
+    struct texts data = {0};
+    const struct option_row rows[] = {
+        {"--config", 0, OPTION_TEXT, &o.config, "FILE", "description of model, data and schedule", 0, 0},
+        {"--data", 0, OPTION_TEXTS, &data, "FILE…", "text files, one a domain (named by it)", 0, 0},
+        {"--out", 'o', OPTION_TEXT, &o.out, "MODEL", "the model to make; checkpoint, log beside it", 0, 0},
+        {"--resume", 0, OPTION_FLAG, &o.resume, NULL, "go on from the checkpoint", 0, 0},
+        {"--tokens", 0, OPTION_INT, &o.tokens, "N", "tokens to train on in all (as described)", 1, 1e15},
+    };
+    int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, NULL, argc, argv);
+    if (status >= 0)
+        return status;
+    if (!o.config || !data.n || !o.out)
+        return cli_usage(v, "--config, --data and --out are needed");
+    cadre_error err = {0};
+    struct view view = {.json = c.json, .quiet = c.quiet, .terminal = isatty(STDOUT_FILENO)};
+    if (c.verbose)
+        fprintf(stderr, "training %s as %s describes, from %d files\n", o.out, o.config, data.n);
+    o.data = data.at;
+    o.n_data = data.n;
+    o.threads = (int)c.threads;
+    o.isa = c.isa;
+    o.on_progress = show_progress;
+    o.on_prepare = show_prepare;
+    o.user = &view;
+    return cadre_train(&o, &err) ? cli_fail(&err) : EXIT_DONE;
+}
+
+const struct verb verb_train = {"train", "--config FILE --data FILE… --out MODEL [--resume] [options]",
+                                "train a model from text", HAS_MACHINE | HAS_JSON | HAS_TALK, run};

@@ -1,0 +1,97 @@
+/* Running models in tests: every forward pass is planned dry first and must then use exactly what was planned. */
+#ifndef CADRE_TESTS_MODEL_TEST_H
+#define CADRE_TESTS_MODEL_TEST_H
+
+#include "test.h"
+
+#include "model/model.h"
+
+static inline struct kernels *test_kernels(enum isa limit)
+{
+    static struct kernels k;
+    struct cpu cpu;
+    cpu_detect(&cpu);
+    memset(&k, 0, sizeof k);
+    kernels_init(&k, &cpu, limit < cpu.best ? limit : cpu.best);
+    return &k;
+}
+
+/* Memory for the structs of dry runs, reserved once for the whole program. */
+static inline struct arena *test_plan(void)
+{
+    static struct arena plan;
+    cadre_error err = {0};
+    if (!plan.base)
+        assert_ok(arena_init(&plan, 8 << 20, &err), err);
+    arena_reset(&plan, 0);
+    return &plan;
+}
+
+/* Everything one forward pass needs; freed by pass_end. */
+struct pass {
+    struct arena measure, arena;
+    struct op_ctx c;
+    struct tensor *logits;
+};
+
+/* Dry, then real. Fails the test on any error. */
+static inline void pass_run(struct pass *p, struct model *m, const struct batch *b, struct pool *pool)
+{
+    cadre_error err = {0};
+    *p = (struct pass){0};
+    arena_init_measuring(&p->measure);
+    struct op_ctx dry = {
+        .k = test_kernels(ISA_AMX), .pool = pool, .arena = &p->measure, .plan = test_plan(), .dry = true};
+    assert_non_null(model_forward(&dry, m, b, &err));
+    assert_ok(arena_init(&p->arena, p->measure.peak, &err), err);
+    p->c = (struct op_ctx){.k = test_kernels(ISA_AMX), .pool = pool, .arena = &p->arena};
+    p->logits = model_forward(&p->c, m, b, &err);
+    if (!p->logits)
+        fail_msg("%s", err.text);
+    assert_int_equal(p->arena.used, p->measure.used);
+    assert_int_equal(p->arena.peak, p->measure.peak);
+}
+
+static inline void pass_end(struct pass *p)
+{
+    arena_destroy(&p->arena);
+}
+
+/* Logits of one sequence as malloc'd [n, n_vocab]: n tokens at position …, into slot 0 of kv or (NULL) without. */
+static inline real *logits_of(struct model *m, const int32_t *token, int64_t n, int32_t position, struct kv_cache *kv,
+                              struct pool *pool)
+{
+    int32_t *positions = malloc((size_t)n * sizeof *positions), slot = 0;
+    for (int64_t i = 0; i < n; i++)
+        positions[i] = position + (int32_t)i;
+    int64_t row_start[2] = {0, n};
+    struct batch b = {.n_tok = n,
+                      .n_seq = 1,
+                      .token = token,
+                      .position = positions,
+                      .row_start = row_start,
+                      .kv = kv,
+                      .slot = kv ? &slot : NULL};
+    struct pass p;
+    pass_run(&p, m, &b, pool);
+    assert_int_equal(tensor_rows(p.logits), n);
+    assert_int_equal(tensor_cols(p.logits), m->spec.n_vocab);
+    size_t bytes = (size_t)tensor_count(p.logits) * sizeof(real);
+    real *out = malloc(bytes);
+    memcpy(out, p.logits->x, bytes);
+    pass_end(&p);
+    free(positions);
+    return out;
+}
+
+static inline struct kv_cache *test_kv(const struct model *m, int64_t n_seq, int64_t n_ctx, enum dtype type)
+{
+    const struct spec *s = &m->spec;
+    struct kv_layout layout = {s->n_layer, n_seq, n_ctx, s->n_kv_head * s->head_dim, s->n_kv_head * s->v_dim, type};
+    struct kv_cache *kv;
+    cadre_error err = {0};
+    assert_ok(kv_new(&kv, &layout, &err), err);
+    return kv;
+}
+
+#endif

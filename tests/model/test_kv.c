@@ -1,0 +1,162 @@
+/* The KV cache by itself, in both builds. */
+#include "test.h"
+
+#include <math.h>
+
+#include "base/rng.h"
+#include "model/kv.h"
+
+enum { N_LAYER = 2, N_SEQ = 3, N_CTX = 150, K_WIDTH = 320, V_WIDTH = 32 }; /* keys wider than one conversion piece */
+
+static struct kv_cache *cache(enum dtype type)
+{
+    struct kv_layout l = {N_LAYER, N_SEQ, N_CTX, K_WIDTH, V_WIDTH, type};
+    struct kv_cache *kv;
+    cadre_error err = {0};
+    assert_ok(kv_new(&kv, &l, &err), err);
+    return kv;
+}
+
+static real *random_rows(struct rng *rng, int64_t n)
+{
+    real *x = malloc((size_t)n * sizeof *x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (real)rng_normal(rng);
+    return x;
+}
+
+/* What a format keeps of a row: through its encoder and decoder at once. */
+static void through_format(enum dtype type, const real *x, real *y, size_t n)
+{
+    if (type == DTYPE_F32) {
+        memcpy(y, x, n * sizeof *x);
+        return;
+    }
+    float plain[K_WIDTH];
+    unsigned char bytes[K_WIDTH * sizeof(float)];
+    for (size_t i = 0; i < n; i++)
+        plain[i] = (float)x[i];
+    dtype_info(type)->encode(plain, bytes, n);
+    dtype_info(type)->decode(bytes, plain, n);
+    for (size_t i = 0; i < n; i++)
+        y[i] = (real)plain[i];
+}
+
+static void expect_row(struct kv_view view, enum dtype type, int64_t seq, int64_t position, const real *k,
+                       const real *v)
+{
+    static real scratch[KV_BLOCK * (K_WIDTH + V_WIDTH)];
+    real want[K_WIDTH];
+    const real *got_k, *got_v;
+    int64_t stride[2], at = position % KV_BLOCK;
+    view.block(view.self, seq, position / KV_BLOCK, scratch, &got_k, &got_v, stride);
+    through_format(type, k, want, K_WIDTH);
+    assert_memory_equal(got_k + at * stride[0], want, sizeof want);
+    through_format(type, v, want, V_WIDTH);
+    assert_memory_equal(got_v + at * stride[1], want, V_WIDTH * sizeof *want);
+}
+
+static void every_format_gives_back_what_it_keeps(void **state)
+{
+    (void)state;
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0};
+    static const int32_t slot[] = {2, 1, 0}; /* the batch's order is not the cache's */
+    struct rng rng;
+    rng_seed(&rng, 1);
+    for (int t = 0; t < 4; t++) {
+        struct kv_cache *kv = cache(types[t]);
+        real *k[N_LAYER][N_SEQ], *v[N_LAYER][N_SEQ];
+        for (int l = 0; l < N_LAYER; l++)
+            for (int s = 0; s < N_SEQ; s++) {
+                k[l][s] = random_rows(&rng, N_CTX * K_WIDTH);
+                v[l][s] = random_rows(&rng, N_CTX * V_WIDTH);
+                for (int64_t p = 0; p < N_CTX; p += 50) /* pieces that straddle blocks */
+                    kv_put(kv, l, s, p, k[l][s] + p * K_WIDTH, v[l][s] + p * V_WIDTH, 50);
+            }
+        for (int l = 0; l < N_LAYER; l++) {
+            struct kv_layer_view storage = {kv, l, slot};
+            struct kv_view view = kv_layer_view(&storage);
+            assert_int_equal(view.decodes, types[t] != DTYPE_F32);
+            for (int s = 0; s < N_SEQ; s++)
+                for (int64_t p = 0; p < N_CTX; p += 7)
+                    expect_row(view, types[t], s, p, k[l][slot[s]] + p * K_WIDTH, v[l][slot[s]] + p * V_WIDTH);
+        }
+        for (int l = 0; l < N_LAYER; l++)
+            for (int s = 0; s < N_SEQ; s++) {
+                free(k[l][s]);
+                free(v[l][s]);
+            }
+        kv_free(kv);
+    }
+}
+
+static void storing_again_goes_back(void **state)
+{
+    (void)state;
+    static const int32_t slot[] = {1};
+    struct rng rng;
+    rng_seed(&rng, 2);
+    struct kv_cache *kv = cache(DTYPE_F16);
+    real *k = random_rows(&rng, N_CTX * K_WIDTH), *v = random_rows(&rng, N_CTX * V_WIDTH);
+    kv_put(kv, 0, 1, 0, k, v, 100);
+    kv_put(kv, 0, 1, 20, k + 100 * K_WIDTH, v + 100 * V_WIDTH, 2); /* another continuation from 20 on */
+    kv_put(kv, 0, 1, 22, k + 102 * K_WIDTH, v + 102 * V_WIDTH, 1);
+    struct kv_layer_view storage = {kv, 0, slot};
+    struct kv_view view = kv_layer_view(&storage);
+    expect_row(view, DTYPE_F16, 0, 19, k + 19 * K_WIDTH, v + 19 * V_WIDTH);
+    expect_row(view, DTYPE_F16, 0, 21, k + 101 * K_WIDTH, v + 101 * V_WIDTH);
+    expect_row(view, DTYPE_F16, 0, 22, k + 102 * K_WIDTH, v + 102 * V_WIDTH);
+    free(k);
+    free(v);
+    kv_free(kv);
+}
+
+static void compressed_caches_are_smaller(void **state)
+{
+    (void)state;
+    struct kv_cache *f32 = cache(DTYPE_F32), *f16 = cache(DTYPE_F16), *q8_0 = cache(DTYPE_Q8_0);
+    size_t rows = (size_t)N_LAYER * N_SEQ * N_CTX * (K_WIDTH + V_WIDTH);
+    assert_in_range(kv_bytes(f32), rows * sizeof(real), rows * sizeof(real) + 256);
+    assert_in_range(kv_bytes(f16), rows * 2, rows * 2 + 256);
+    assert_in_range(kv_bytes(q8_0), rows / 32 * 34, rows / 32 * 34 + 256);
+    kv_free(f32);
+    kv_free(f16);
+    kv_free(q8_0);
+}
+
+static void impossible_layouts_are_refused(void **state)
+{
+    (void)state;
+    struct kv_layout good = {1, 1, 10, 32, 32, DTYPE_Q8_0}, l;
+    struct kv_cache *kv;
+    cadre_error err = {0};
+#define REFUSED(assignment, code, named)                                                                               \
+    do {                                                                                                               \
+        l = good;                                                                                                      \
+        assignment;                                                                                                    \
+        assert_int_equal(kv_new(&kv, &l, &err), code);                                                                 \
+        assert_null(kv);                                                                                               \
+        assert_non_null(strstr(err.text, named));                                                                      \
+    } while (0)
+    REFUSED(l.type = DTYPE_I32, CADRE_E_UNSUPPORTED, "i32");
+    REFUSED(l.type = DTYPE_NONE, CADRE_E_UNSUPPORTED, "unknown");
+    REFUSED(l.k_width = 33, CADRE_E_ARG, "multiples of 32");
+    REFUSED(l.v_width = 8, CADRE_E_ARG, "multiples of 32");
+    REFUSED(l.n_ctx = 0, CADRE_E_ARG, "at least one");
+    REFUSED(l.n_seq = -1, CADRE_E_ARG, "at least one");
+    REFUSED(l.n_ctx = INT64_MAX, CADRE_E_MEMORY, "memory");
+    REFUSED(l.n_ctx = 1ll << 40, CADRE_E_MEMORY, "memory");
+#undef REFUSED
+    kv_free(NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_format_gives_back_what_it_keeps),
+        cmocka_unit_test(storing_again_goes_back),
+        cmocka_unit_test(compressed_caches_are_smaller),
+        cmocka_unit_test(impossible_layouts_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
