@@ -6,9 +6,11 @@
 
 /* A product is cut into items, each some rows × some strips of C over the whole of k:
  *
- *      for each block of k:  pack B's strips            strips × K_BLOCK numbers stay in L2 (packed weights: as they
- * lie) for each chunk of rows:  pack A's rows       when they are many, not contiguous, or for bf16 kernel: C += A B
- * tiles in registers; the kernel keeps its part of B in L1
+ *      for each block of k:
+ *          pack B's strips (packed weights stay as they lie): they stay in L2
+ *          for each chunk of rows:
+ *              pack A's rows when they are many, not contiguous, or for bf16
+ *              C += A B, tile by tile in registers; the kernel keeps its part of B in L1
  *
  * Blocks of k continue each output's chain through C, so neither they nor the cut into items changes a result.
  * Packing inside an item repeats some work (A once per column of items, B once per row of items) but needs neither
@@ -27,12 +29,6 @@ enum {
     DECODE_BYTES = 128 << 10 /* of weights per item then */
 };
 
-#ifdef CADRE_F64
-enum { B_BYTES = sizeof(real), A_BYTES = sizeof(real) };
-#else
-enum { B_BYTES = 4, A_BYTES = 4, Q8_0_BLOCK = 32 };
-#endif
-
 /* Bytes of one strip of `type`, 0 if there is no kernel for it. */
 static size_t strip_bytes(enum dtype type, int64_t k)
 {
@@ -46,7 +42,7 @@ static size_t strip_bytes(enum dtype type, int64_t k)
     case DTYPE_BF16:
         return (n + (size_t)(k % 2) * STRIP) * 2;
     case DTYPE_Q8_0:
-        return k % Q8_0_BLOCK ? 0 : n / Q8_0_BLOCK * (Q8_0_BLOCK + 2);
+        return k % Q8_0_BLOCK ? 0 : (size_t)(k / Q8_0_BLOCK) * Q8_0_STRIP;
 #endif
     default:
         return 0;
@@ -86,7 +82,7 @@ void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_
         } else if (type == DTYPE_Q8_0) {
             int64_t blocks = k / Q8_0_BLOCK;
             const char *x = (const char *)rows + i * blocks * (Q8_0_BLOCK + 2);
-            for (int64_t j = 0; j < blocks; j++, x += Q8_0_BLOCK + 2, strip += STRIP * (Q8_0_BLOCK + 2)) {
+            for (int64_t j = 0; j < blocks; j++, x += Q8_0_BLOCK + 2, strip += Q8_0_STRIP) {
                 memcpy(strip + lane * 2, x, 2);
                 for (int64_t q = 0; q < Q8_0_BLOCK; q++)
                     strip[STRIP * 2 + q * STRIP + lane] = x[2 + q];
@@ -137,9 +133,9 @@ static struct plan plan_product(const struct gemm *g, enum gemm_precision precis
     int64_t all = min_i64(g->m, COARSE_ROWS) * k_even, chunk = max_i64(A_CHUNK, A_ROWS * k_even);
     p.a_rows = k_even ? max_i64(min_i64(all, chunk) / k_even, 1) : 1;
     if (p.pack_a)
-        p.a_bytes = (size_t)min_i64(all, chunk) * A_BYTES;
+        p.a_bytes = (size_t)min_i64(all, chunk) * sizeof(real);
     if (!g->packed)
-        p.b_bytes = (size_t)(min_i64(strips(g->n), COARSE_STRIPS) * STRIP * k_even) * B_BYTES;
+        p.b_bytes = (size_t)(min_i64(strips(g->n), COARSE_STRIPS) * STRIP * k_even) * sizeof(real);
     return p;
 }
 
