@@ -7,7 +7,7 @@
  *     static bool print(void *u, const char *text, size_t n) { fwrite(text, 1, n, (FILE *)u); return true; }
  *     int main(void) {
  *         cadre_model *model = NULL;
- *         cadre_error err = {0};
+ *         cadre_error err;
  *         cadre_model_options mo = cadre_model_options_default();
  *         cadre_generate_options go = cadre_generate_options_default();
  *         go.on_text = print, go.user = stdout;

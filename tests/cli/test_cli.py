@@ -1,0 +1,405 @@
+"""The command as its users meet it: happy paths with the JSON keys of the contract, wrong usage, bad files, Ctrl-C.
+
+usage: test_cli.py CADRE MAKE_TINY
+"""
+
+import json
+import math
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+CADRE, MAKE_TINY = (os.path.abspath(p) for p in sys.argv[1:3])
+DEFAULT = os.path.join(os.path.dirname(CADRE), "..", "models", "cadre-default.gguf")
+TEXT = "The router sends each token to its experts, and the experts answer.\n" * 20
+DONE, FAILED, USAGE = 0, 1, 2
+
+
+def cadre(*args, stdin="", env=None):
+    """Status, standard output as bytes, standard error as text."""
+    p = subprocess.run([CADRE, *map(str, args)], input=stdin.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                       timeout=120, env=env)
+    return p.returncode, p.stdout, p.stderr.decode()
+
+
+def tensors(path):
+    """A safetensors file as {name: (dtype, shape, numbers)}."""
+    with open(path, "rb") as f:
+        raw = f.read()
+    (n,) = struct.unpack("<Q", raw[:8])
+    header, data = json.loads(raw[8:8 + n]), raw[8 + n:]
+    out = {}
+    for name, t in header.items():
+        begin, end = t["data_offsets"]
+        letter = {"I32": "i", "F32": "f"}[t["dtype"]]
+        out[name] = t["dtype"], t["shape"], struct.unpack(f"<{(end - begin) // 4}{letter}", data[begin:end])
+    return out
+
+
+class Cli(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory(prefix="cadre-cli-")
+        cls.tiny = cls.path("tiny.gguf")
+        cls.text = cls.path("text.txt")
+        subprocess.run([MAKE_TINY, cls.tiny], check=True)
+        with open(cls.text, "w") as f:
+            f.write(TEXT)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    @classmethod
+    def path(cls, name):
+        return os.path.join(cls.folder.name, name)
+
+    def json(self, *args, **more):
+        status, out, err = cadre(*args, "--json", **more)
+        self.assertEqual((status, err), (DONE, ""), args)
+        self.assertEqual(out.count(b"\n"), 1)
+        return json.loads(out)
+
+    def fails(self, status, names, *args, **more):
+        found, out, err = cadre(*args, **more)
+        self.assertEqual(found, status, (args, err))
+        self.assertEqual(out, b"", args)
+        for name in names if isinstance(names, tuple) else (names,):
+            self.assertIn(name, err)
+        self.assertTrue(err.startswith("cadre"), err)
+
+    # ---- happy paths
+
+    def test_help(self):
+        status, out, err = cadre("--help")
+        self.assertEqual((status, err), (DONE, ""))
+        verbs = [line.split()[0] for line in out.decode().splitlines() if line.startswith("  ")]
+        self.assertEqual(set(verbs), {"run", "train", "eval", "inspect", "tokenize", "bench", "quantize", "doctor"})
+        for verb in [None] + verbs:
+            status, out, err = cadre(*([verb] if verb else []), "--help")
+            self.assertEqual((status, err), (DONE, ""), verb)
+            for line in out.decode().splitlines():
+                self.assertLessEqual(len(line), 80, line)
+        self.assertEqual(cadre("--version")[1].split()[0], b"cadre")
+
+    def test_run(self):
+        j = self.json("run", self.tiny, "-p", "The router", "-n", 12, "--temp", 0)
+        self.assertEqual(len(j["ids"]), 12)
+        self.assertIn(j["stopped_by"], ("length", "eos"))
+        for key in ("prompt_tokens_per_s", "tokens_per_s", "peak_rss_bytes"):
+            self.assertGreater(j[key], 0)
+        self.assertEqual(set(j["store"]), {"hits", "misses", "bytes_read"})
+        prompt = self.json("tokenize", self.tiny, "-p", "The router")["ids"]
+        self.assertEqual(j["prompt_ids"], prompt)
+        for same in (("--file", self.file("prompt", "The router")), ("--ids", ",".join(map(str, prompt)))):
+            self.assertEqual(self.json("run", self.tiny, *same, "-n", 12, "--temp", 0)["ids"], j["ids"])
+        piped = self.json("run", self.tiny, "--n", 12, "--temp=0", stdin="The router")
+        self.assertEqual(piped["ids"], j["ids"])
+        for threads in (1, 3):
+            other = self.json("run", self.tiny, "-p", "The router", "-n", 12, "--temp", 0, "-t", threads)
+            self.assertEqual(other["ids"], j["ids"])
+
+    def file(self, name, text):
+        with open(self.path(name), "w") as f:
+            f.write(text)
+        return self.path(name)
+
+    def test_run_streams_its_text(self):
+        args = ("run", self.tiny, "-p", "The", "-n", 20, "--temp", 0)
+        j = self.json(*args)
+        status, out, err = cadre(*args, "--stats")
+        self.assertEqual(status, DONE)
+        self.assertEqual(out.decode(errors="replace").rstrip("\n"), j["text"].rstrip("\n"))
+        self.assertIn("tokens/s", err)
+        self.assertTrue(cadre(*args, "--echo")[1].startswith(b"The"))
+
+    def test_knobs_act(self):
+        base = ("run", self.tiny, "-p", "The router", "-n", 16)
+        texts = {self.json(*base, "--seed", s)["text"] for s in range(4)}
+        self.assertGreater(len(texts), 1)
+        self.assertEqual(self.json(*base, "--seed", 1)["ids"], self.json(*base, "--seed", 1)["ids"])
+        greedy = self.json(*base, "--temp", 0)["ids"]
+        for knob in (("--top-k", 1), ("--top-p", 1e-9), ("--min-p", 1)):
+            self.assertEqual(self.json(*base, *knob)["ids"], greedy, knob)
+        self.assertEqual(self.json(*base, "--ctx", 8)["stopped_by"], "context")
+        for kv in ("f32", "f16", "bf16", "q8_0"):
+            self.assertTrue(self.json(*base, "--kv", kv)["ids"])
+        verbose = cadre(*base, "-v")[2]
+        self.assertIn("threads", verbose)
+        self.fails(FAILED, ("budget", "MiB"), *base, "--mem", "64K")
+        self.assertTrue(self.json(*base, "--mem", "1G")["ids"])
+
+    def test_logits_and_routing(self):
+        logits, routing = self.path("logits.st"), self.path("routing.st")
+        j = self.json("run", self.tiny, "--ids", "5,6,7,8", "-n", 1, "--temp", 0, "--logits", logits, "--routing", routing)
+        t = tensors(logits)
+        self.assertEqual(t["tokens"], ("I32", [4], (5, 6, 7, 8)))
+        self.assertEqual(t["logits"][:2], ("F32", [4, 300]))
+        last = t["logits"][2][-300:]
+        self.assertEqual([last.index(max(last))], j["ids"])
+        r = tensors(routing)
+        self.assertEqual(r["router_topk"][:2], ("I32", [2, 4, 2]))
+        self.assertEqual(r["router_weights"][:2], ("F32", [2, 4, 2]))
+        self.assertTrue(all(0 <= e < 6 for e in r["router_topk"][2]))
+        w = r["router_weights"][2]
+        for i in range(0, len(w), 2):
+            self.assertAlmostEqual(w[i] + w[i + 1], 1, places=5)
+            self.assertGreaterEqual(w[i], w[i + 1])
+
+    def test_without_a_tokenizer(self):
+        bare = self.path("bare.gguf")
+        subprocess.run([MAKE_TINY, bare, "no-tokenizer"], check=True)
+        with_text = self.json("run", self.tiny, "--ids", "5,6", "-n", 4, "--temp", 0, "--ignore-eos")
+        j = self.json("run", bare, "--ids", "5,6", "-n", 4, "--temp", 0)
+        self.assertEqual((j["ids"], j["text"]), (with_text["ids"], ""))
+        self.fails(FAILED, "tokenizer", "run", bare, "-p", "a")
+        self.fails(FAILED, "tokenizer", "tokenize", bare, "-p", "a")
+        self.fails(FAILED, "tokenizer", "eval", bare, "--text", self.text, "--json")
+
+    def test_inspect(self):
+        j = self.json("inspect", self.tiny)
+        self.assertEqual((j["family"], j["layers"], j["experts"], j["experts_used"]), ("cadre", 2, 6, 2))
+        self.assertGreater(j["parameters"], j["active_parameters"])
+        t = self.json("inspect", self.tiny, "--tensors")["tensors"]
+        self.assertEqual(sum(x["bytes"] for x in t), j["bytes"])
+        self.assertEqual(sum(math.prod(x["shape"]) for x in t), j["parameters"])
+        self.assertIn("experts", cadre("inspect", self.tiny)[1].decode())
+
+    def test_tokenize(self):
+        text = "The router: Wörter, 言葉\n"
+        ids = self.json("tokenize", self.tiny, "-p", text)["ids"]
+        self.assertEqual(self.json("tokenize", self.tiny, "--decode", ",".join(map(str, ids)))["text"], text)
+        self.assertEqual(self.json("tokenize", self.tiny, stdin=text)["ids"], ids)
+        self.assertEqual(self.json("tokenize", self.tiny, "-p", "<|endoftext|>", "--special")["ids"], [0])
+        self.assertGreater(len(self.json("tokenize", self.tiny, "-p", "<|endoftext|>")["ids"]), 1)
+
+    def test_eval(self):
+        other = self.file("other.txt", TEXT[:300])
+        j = self.json("eval", self.tiny, "--text", self.text, other)
+        self.assertEqual([f["file"] for f in j["files"]], [self.text, other])
+        self.assertEqual(j["tokens"], sum(f["tokens"] for f in j["files"]))
+        nats = sum(f["bits_per_byte"] * f["bytes"] * math.log(2) for f in j["files"])
+        self.assertAlmostEqual(j["perplexity"] / math.exp(nats / j["tokens"]), 1, places=6)
+        for row in j["files"][0]["expert_use"]:
+            self.assertAlmostEqual(sum(row), 1)
+        short = self.json("eval", self.tiny, "--text", self.text, "--tokens", 10)
+        self.assertEqual(short["tokens"], 10)
+        self.assertNotEqual(self.json("eval", self.tiny, "--text", self.text, "--ctx", 8)["bits_per_byte"],
+                            j["files"][0]["bits_per_byte"])
+        self.assertIn(b"bits/byte", cadre("eval", self.tiny, "--text", self.text)[1])
+
+    def test_eval_against_a_reference(self):
+        q8 = self.path("q8.gguf")
+        self.assertEqual(cadre("quantize", self.tiny, "--type", "q8_0", "-o", q8)[:2], (DONE, b""))
+        self.assertLess(os.path.getsize(q8), os.path.getsize(self.tiny) / 2)
+        same = self.json("eval", self.tiny, "--text", self.text, "--reference", self.tiny)
+        self.assertEqual((same["kl"], same["kl_max"], same["top1_agreement"]), (0, 0, 1))
+        near = self.json("eval", q8, "--text", self.text, "--reference", self.tiny)
+        self.assertTrue(0 < near["kl"] < 0.1 and near["kl"] < near["kl_max"], near)
+        self.assertTrue(0.5 < near["top1_agreement"] <= 1, near)
+        self.assertIn(b"KL", cadre("eval", q8, "--text", self.text, "--reference", self.tiny)[1])
+
+    def test_eval_choices(self):
+        def question(prompt, choices, answer):
+            return json.dumps({"prompt": prompt, "choices": choices, "answer": answer}) + "\n"
+
+        choices = [" experts", " a", " token and the router sends"]
+        lines = [question("The router sends each", choices, i) for i in range(3)]
+        j = self.json("eval", self.tiny, "--choices", self.file("q.jsonl", "\n".join(lines)))
+        self.assertEqual(j["questions"], 3)
+        # Whatever is chosen, it is right once in three.
+        self.assertAlmostEqual(j["accuracy"], 1 / 3)
+        self.assertAlmostEqual(j["accuracy_normalized"], 1 / 3)
+        each = [self.json("eval", self.tiny, "--choices", self.file("q1.jsonl", q))["accuracy"] for q in lines]
+        self.assertEqual(sorted(each), [0, 0, 1])
+        for bad in ("{", '{"prompt": "a"}\n', question("a", ["b", "c"], 2), question("a", ["b"], 0), ""):
+            self.fails(FAILED, "bad.jsonl:", "eval", self.tiny, "--choices", self.file("bad.jsonl", bad), "--json")
+
+    def test_bench(self):
+        j = self.json("bench", self.tiny, "-p", 16, "-n", 4, "-r", 2)
+        for key in ("prompt_tokens_per_s", "tokens_per_s"):
+            self.assertTrue(0 < j[key]["min"] <= j[key]["median"] <= j[key]["max"])
+        for key in ("bandwidth_share", "read_bandwidth", "compute_share", "bytes_per_token"):
+            self.assertGreater(j[key], 0)
+
+    def test_doctor(self):
+        j = self.json("doctor")
+        self.assertGreater(j["cores"], 0)
+        status, out, err = cadre("doctor")
+        self.assertEqual((status, err), (DONE, ""))
+        line = [x for x in out.decode().splitlines() if "default model" in x][0]
+        self.assertEqual("not installed" in line, not j["default_model"])
+        self.assertEqual("parameters" in line, j["default_model"])
+
+    @unittest.skipUnless(os.path.exists(DEFAULT), "the default model is not there")
+    def test_default_model(self):
+        j = self.json("run", "-p", "Once", "-n", 2)
+        self.assertEqual(len(j["ids"]), 2)
+        self.assertTrue(self.json("doctor")["default_model"])
+
+    # ---- what goes wrong
+
+    def test_wrong_usage(self):
+        self.fails(USAGE, "unknown verb 'walk'", "walk")
+        self.assertEqual(cadre()[0], USAGE)
+        tiny = self.tiny
+        for names, args in (
+            ("--frobnicate", ("run", tiny, "--frobnicate")),
+            ("--n", ("run", tiny, "-p", "a", "-n", "x")),
+            ("--n", ("run", tiny, "-p", "a", "-n")),
+            ("--n", ("run", tiny, "-p", "a", "-n", "-1")),
+            ("--temp", ("run", tiny, "-p", "a", "--temp", "nan")),
+            ("--top-p", ("run", tiny, "-p", "a", "--top-p", "0")),
+            ("--mem", ("run", tiny, "-p", "a", "--mem", "4X")),
+            ("--kv", ("run", tiny, "-p", "a", "--kv", "f3")),
+            ("--act", ("run", tiny, "-p", "a", "--act", "auto")),
+            ("--isa", ("run", tiny, "-p", "a", "--isa", "sse")),
+            ("--ids", ("run", tiny, "--ids", "1,,2")),
+            ("--ids", ("run", tiny, "--ids", "1", "-p", "a")),
+            ("--stop", ("run", tiny, "-p", "a", "--stop", "")),
+            ("--echo", ("run", tiny, "-p", "a", "--echo", "--json")),
+            ("--stats takes no value", ("run", tiny, "--stats=1")),
+            ("unexpected word", ("run", tiny, "again")),
+            ("--threads", ("run", tiny, "-p", "a", "-t", "0")),
+            ("--text", ("eval", tiny)),
+            ("--text", ("eval", tiny, "--text", self.text, "--text", self.text)),
+            ("--reference", ("eval", tiny, "--choices", self.text, "--reference", tiny)),
+            ("--mem", ("inspect", tiny, "--mem", "1G")),
+            ("--mem", ("train", "--mem", "1G")),
+            ("--config", ("train",)),
+            ("--type", ("quantize", tiny, "-o", self.path("x.gguf"))),
+            ("--type", ("quantize", tiny, "--type", "q9", "-o", self.path("x.gguf"))),
+            ("--decode", ("tokenize", tiny, "--decode", "a")),
+            ("--repeats", ("bench", tiny, "-r", "0")),
+        ):
+            self.fails(USAGE, names, *args)
+
+    def test_bad_files(self):
+        missing, cut, text = self.path("missing.gguf"), self.path("cut.gguf"), self.text
+        with open(self.tiny, "rb") as f:
+            raw = f.read()
+        with open(cut, "wb") as f:
+            f.write(raw[:len(raw) // 2])
+        for verb, more in (("run", ("-p", "a")), ("eval", ("--text", text)), ("inspect", ()), ("bench", ()),
+                           ("tokenize", ("-p", "a")), ("quantize", ("--type", "f16", "-o", self.path("x.gguf")))):
+            self.fails(FAILED, ("missing.gguf", "No such file"), verb, missing, *more)
+            self.fails(FAILED, "text.txt", verb, text, *more)
+            self.fails(FAILED, "cut.gguf", verb, cut, *more)
+        self.assertFalse(os.path.exists(self.path("x.gguf")))
+        self.fails(FAILED, "missing.txt", "eval", self.tiny, "--text", self.path("missing.txt"), "--json")
+        self.fails(FAILED, "missing", "run", self.tiny, "-f", self.path("missing"), "--json")
+        self.fails(FAILED, "300", "run", self.tiny, "--ids", "1,300", "--json", "--logits", self.path("x.st"))
+        self.assertFalse(os.path.exists(self.path("x.st")))
+        self.fails(FAILED, "context", "run", self.tiny, "--ids", ",".join(["1"] * 400), "--json")
+        self.assertEqual([x for x in os.listdir(self.folder.name) if "tmp" in x], [])
+
+    def test_output_that_cannot_be_written(self):
+        with open("/dev/full", "wb") as full:
+            for args in (("inspect", self.tiny), ("inspect", self.tiny, "--json"), ("doctor",), ("--help",),
+                         ("run", self.tiny, "-p", "a", "-n", "3", "--ignore-eos")):
+                p = subprocess.run([CADRE, *args], stdout=full, stderr=subprocess.PIPE, timeout=60)
+                self.assertEqual(p.returncode, FAILED, args)
+                self.assertEqual(p.stderr.count(b"\n"), 1, p.stderr)
+                self.assertIn(b"standard output", p.stderr)
+
+    def test_reader_that_leaves(self):
+        p = subprocess.Popen([CADRE, "run", self.tiny, "-p", "a", "-n", "300", "--ignore-eos"], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+        p.stdout.read(1)
+        p.stdout.close()
+        self.assertEqual(p.stderr.read(), b"")
+        self.assertIn(p.wait(60), (DONE, FAILED))
+        p.stderr.close()
+
+    # ---- Ctrl-C
+
+    def interrupt(self, args, wait_for):
+        """Start, wait for a sign of life on standard output, interrupt; status, output, messages."""
+        p = subprocess.Popen([CADRE, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out = b""
+        while wait_for not in out:
+            byte = os.read(p.stdout.fileno(), 1)
+            if not byte:
+                self.fail((args, p.stderr.read()))
+            out += byte
+        p.send_signal(signal.SIGINT)
+        more, err = p.communicate(timeout=30)
+        return p.returncode, out + more, err.decode()
+
+    def train_config(self):
+        return self.file("train.ini", """[model]
+layers = 2
+width = 32
+heads = 2
+context = 32
+experts = 4
+experts_used = 2
+expert_ff = 16
+[tokenizer]
+vocab = 300
+[train]
+tokens = 7680
+sequence = 16
+batch_tokens = 128
+micro_tokens = 64
+log_steps = 1
+eval_steps = 1000
+file_type = f32
+""")
+
+    def test_interrupted_training_resumes_to_the_same_bytes(self):
+        config, data = self.train_config(), self.file("prose.txt", TEXT * 20)
+        whole, parts = self.path("whole.gguf"), self.path("parts.gguf")
+        args = ("train", "--config", config, "--data", data, "--json", "--out")
+        status, out, err = cadre(*args, whole)
+        self.assertEqual((status, err), (DONE, ""))
+        lines = [json.loads(x) for x in out.splitlines()]
+        steps = [x for x in lines if x["event"] == "step"]
+        self.assertEqual((steps[-1]["step"], steps[-1]["tokens"]), (60, 7680))
+        for key in ("loss", "tokens_per_s"):
+            self.assertTrue(all(x[key] > 0 for x in steps))
+        status, out, err = self.interrupt(args + (parts,), b'"step":3,')
+        self.assertEqual(status, FAILED)
+        self.assertIn("--resume", err)
+        self.assertLess(json.loads(out.splitlines()[-1])["step"], 60)
+        self.assertFalse(os.path.exists(parts))
+        self.fails(FAILED, "--resume", *args, parts)
+        self.assertEqual(cadre(*args, parts, "--resume")[0], DONE)
+        with open(whole, "rb") as a, open(parts, "rb") as b:
+            self.assertEqual(a.read(), b.read())
+
+    def test_interrupted_run_keeps_its_text(self):
+        args = ("run", self.tiny, "-p", "a", "-n", 300, "--ignore-eos", "--temp", 0)
+        whole = cadre(*args)[1]
+        p = subprocess.Popen([CADRE, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        out = os.read(p.stdout.fileno(), 1)
+        p.send_signal(signal.SIGINT)
+        more, err = p.communicate(timeout=30)
+        out += more
+        if p.returncode == DONE:  # it was faster than the signal
+            self.assertEqual(out, whole)
+        else:
+            self.assertEqual(p.returncode, FAILED)
+            self.assertIn(b"interrupted", err)
+            self.assertTrue(out.endswith(b"\n") and whole.startswith(out[:-1]))
+
+    def test_interrupted_measurements_end(self):
+        for args in (("bench", self.tiny, "-p", 200, "-n", 100, "-r", 100),
+                     ("eval", self.tiny, "--text", self.file("long.txt", TEXT * 2000))):
+            start = time.monotonic()
+            p = subprocess.Popen([CADRE, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            time.sleep(0.5)
+            p.send_signal(signal.SIGINT)
+            out, err = p.communicate(timeout=30)
+            self.assertEqual(p.returncode, FAILED, (args, err, time.monotonic() - start))
+            self.assertIn(b"interrupted", err)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
