@@ -13,6 +13,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 enum option_kind {
     OPTION_FLAG,  /* bool */
     OPTION_TEXT,  /* const char * */
+    OPTION_WORD,  /* const char *: one of the words that `arg` lists, "f32|f16" */
     OPTION_TEXTS, /* struct texts: one or more values, up to the next option */
     OPTION_INT,   /* int64_t */
     OPTION_REAL,  /* double */
@@ -34,12 +35,16 @@ struct option_row {
     double min, max; /* numbers; both 0: any */
 };
 
+/* Which of the common options a verb has: those that can act on it. */
+enum { HAS_MACHINE = 1 /* --threads, --isa */, HAS_MEMORY = 2, HAS_JSON = 4, HAS_TALK = 8 /* --verbose, --quiet */ };
+
 struct verb {
     const char *name, *usage, *summary;
+    unsigned has; /* HAS_… */
     int (*run)(const struct verb *v, int argc, char **argv);
 };
 
-/* Options that every verb has; models and machines. */
+/* Values of the common options. */
 struct common {
     int64_t threads;
     const char *isa;
@@ -48,21 +53,26 @@ struct common {
 };
 
 /* Parse the words after the verb. Words that belong to no option go to `model` (at most one; NULL: none allowed).
- * Returns -1 to go on, or an exit status: after --help, or after a message about wrong usage. common may be NULL. */
+ * Returns -1 to go on, or an exit status: after --help, or after a message about wrong usage. */
 int cli_parse(const struct verb *v, const struct option_row *rows, int n_rows, struct common *common,
               const char **model, int argc, char **argv);
 
-/* One clear message on standard error; returns EXIT_FAILED. */
+/* One clear message on standard error; returns EXIT_FAILED. what: the file or question it is about, or NULL. */
 int cli_fail(const cadre_error *err);
+int cli_fail_at(const char *what, const cadre_error *err);
+/* Whether all of standard output was written: EXIT_FAILED after a message if not (after none, if its reader left). */
+int cli_end_output(int status);
 int cli_usage(const struct verb *v, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* The model that ships with cadre, found from where the program lies; NULL after a message if it is not there. */
+/* The model that ships with cadre, found from where the program lies; NULL if it is not there. */
 const char *cli_default_model(void);
+/* path, or the default model; NULL after a message. */
+const char *cli_model_path(const char *path);
 /* Opens MODEL or the default one. Returns 0, or the exit status after a message. */
 int cli_open_model(cadre_model **out, const char *path, const struct common *common, bool tokenizer_only);
 
-/* "1,2,3" → ids; NULL after a message. */
-int32_t *cli_ids(const char *text, size_t *n);
+/* "1,2,3" → ids; -1 to go on, or an exit status after a message that names the option. */
+int cli_ids(const struct verb *v, const char *option, const char *text, int32_t **ids, size_t *n);
 /* A whole file, or standard input for "-"; 0-terminated; NULL after a message. Free it. */
 char *cli_read_text(const char *path, size_t *n);
 

@@ -24,16 +24,16 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         help(stdout);
-        return EXIT_DONE;
+        return cli_end_output(EXIT_DONE);
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("cadre %s\n", cadre_version());
-        return EXIT_DONE;
+        return cli_end_output(EXIT_DONE);
     }
     cli_catch_interrupt();
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
         if (strcmp(argv[1], verbs[i]->name) == 0)
-            return verbs[i]->run(verbs[i], argc - 2, argv + 2);
+            return cli_end_output(verbs[i]->run(verbs[i], argc - 2, argv + 2));
     fprintf(stderr, "cadre: unknown verb '%s'\n", argv[1]);
     help(stderr);
     return EXIT_USAGE;

@@ -7,36 +7,56 @@
 
 #include "cli.h"
 
-enum { MAX_COMMON = 8, HELP_COLUMN = 28 };
+enum { MAX_ROWS = 48, HELP_COLUMN = 28 };
 
-static int common_rows(struct common *c, struct option_row *rows)
+static int common_rows(unsigned has, struct common *c, struct option_row *rows)
 {
-    const struct option_row all[] = {
-        {"--threads", 't', OPTION_INT, &c->threads, "N", "threads (default: physical cores)", 1, 1024},
-        {"--isa", 0, OPTION_TEXT, &c->isa, "LEVEL", "generic, avx2, avx512 or amx (default: best)", 0, 0},
-        {"--mem", 0, OPTION_SIZE, &c->memory, "SIZE", "memory budget for weights, KV cache and scratch", 0, 0},
-        {"--json", 0, OPTION_FLAG, &c->json, NULL, "figures as one JSON object on standard output", 0, 0},
-        {"--verbose", 'v', OPTION_FLAG, &c->verbose, NULL, "say more", 0, 0},
-        {"--quiet", 'q', OPTION_FLAG, &c->quiet, NULL, "no progress", 0, 0},
+    const struct {
+        unsigned with;
+        struct option_row row;
+    } all[] = {
+        {HAS_MACHINE, {"--threads", 't', OPTION_INT, &c->threads, "N", "threads (physical cores)", 1, 1024}},
+        {HAS_MACHINE, {"--isa", 0, OPTION_WORD, &c->isa, "generic|avx2|avx512|amx", "kernels (the best here)", 0, 0}},
+        {HAS_MEMORY, {"--mem", 0, OPTION_SIZE, &c->memory, "SIZE", "budget for weights, KV cache and scratch", 0, 0}},
+        {HAS_JSON, {"--json", 0, OPTION_FLAG, &c->json, NULL, "figures as JSON on standard output", 0, 0}},
+        {HAS_TALK, {"--verbose", 'v', OPTION_FLAG, &c->verbose, NULL, "say what is opened and used", 0, 0}},
+        {HAS_TALK, {"--quiet", 'q', OPTION_FLAG, &c->quiet, NULL, "no progress", 0, 0}},
     };
-    memcpy(rows, all, sizeof all);
-    return (int)(sizeof all / sizeof *all);
+    int n = 0;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].with & has)
+            rows[n++] = all[i].row;
+    return n;
+}
+
+/* Columns of a terminal: bytes that begin a UTF-8 character. */
+static int columns(const char *s)
+{
+    int n = 0;
+    for (; *s; s++)
+        n += (*s & 0xc0) != 0x80;
+    return n;
 }
 
 static void print_row(const struct option_row *r)
 {
-    int n = r->letter ? printf("  -%c, %s", r->letter, r->name) : printf("      %s", r->name);
-    if (r->arg)
-        n += printf(" %s", r->arg);
-    printf("%*s%s\n", n < HELP_COLUMN ? HELP_COLUMN - n : 1, "", r->help);
+    char left[96];
+    snprintf(left, sizeof left, "  %c%c%c %s%s%s", r->letter ? '-' : ' ', r->letter ? r->letter : ' ',
+             r->letter ? ',' : ' ', r->name, r->arg ? " " : "", r->arg ? r->arg : "");
+    int n = columns(left);
+    if (n >= HELP_COLUMN)
+        printf("%s\n%*s%s\n", left, HELP_COLUMN, "", r->help);
+    else
+        printf("%s%*s%s\n", left, HELP_COLUMN - n, "", r->help);
 }
 
 static void print_help(const struct verb *v, const struct option_row *rows, int n)
 {
+    const struct option_row help = {"--help", 'h', OPTION_FLAG, NULL, NULL, "this text", 0, 0};
     printf("usage: cadre %s %s\n%s\n\noptions:\n", v->name, v->usage, v->summary);
     for (int i = 0; i < n; i++)
         print_row(&rows[i]);
-    printf("      --help                this text\n");
+    print_row(&help);
 }
 
 int cli_usage(const struct verb *v, const char *fmt, ...)
@@ -98,12 +118,24 @@ static bool read_size(const char *text, uint64_t *out)
     return true;
 }
 
+/* Whether `word` is one of "a|b|c". */
+static bool has_word(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *p = list; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL)
+        if (n && strncmp(p, word, n) == 0 && (p[n] == '|' || !p[n]))
+            return true;
+    return false;
+}
+
 /* Returns -1, or an exit status after a message. */
 static int read_value(const struct verb *v, const struct option_row *r, const char *text)
 {
     char *end = NULL;
     errno = 0;
-    if (r->kind == OPTION_TEXT) {
+    if (r->kind == OPTION_WORD && !has_word(r->arg, text))
+        return cli_usage(v, "%s: expected %s, found '%s'", r->name, r->arg, text);
+    if (r->kind == OPTION_TEXT || r->kind == OPTION_WORD) {
         *(const char **)r->value = text;
         return -1;
     }
@@ -141,11 +173,9 @@ static bool is_option(const char *word)
 int cli_parse(const struct verb *v, const struct option_row *own, int n_own, struct common *common, const char **model,
               int argc, char **argv)
 {
-    struct option_row rows[64];
-    int n = n_own;
+    struct option_row rows[MAX_ROWS];
     memcpy(rows, own, (size_t)n_own * sizeof *own);
-    if (common)
-        n += common_rows(common, rows + n);
+    int n = n_own + common_rows(v->has, common, rows + n_own);
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
         if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
@@ -174,6 +204,8 @@ int cli_parse(const struct verb *v, const struct option_row *own, int n_own, str
             return cli_usage(v, "%s: expected %s after it", r->name, r->arg);
         if (r->kind == OPTION_TEXTS) {
             struct texts *t = r->value;
+            if (t->n)
+                return cli_usage(v, "%s: give all of its values after one %s", r->name, r->name);
             t->at = (const char **)argv + i + 1; /* the words themselves */
             for (t->n = 0; i + 1 < argc && !is_option(argv[i + 1]); i++)
                 t->n++;

@@ -9,10 +9,16 @@
 
 #include "cli.h"
 
+int cli_fail_at(const char *what, const cadre_error *err)
+{
+    fprintf(stderr, "cadre: %s%s%s%s\n", cli_interrupted(NULL) ? "interrupted: " : "", what ? what : "",
+            what ? ": " : "", err->text);
+    return EXIT_FAILED;
+}
+
 int cli_fail(const cadre_error *err)
 {
-    fprintf(stderr, "cadre: %s\n", err->text);
-    return EXIT_FAILED;
+    return cli_fail_at(NULL, err);
 }
 
 static int fail_text(const char *what, const char *why)
@@ -21,25 +27,54 @@ static int fail_text(const char *what, const char *why)
     return EXIT_FAILED;
 }
 
+int cli_end_output(int status)
+{
+    static int reported;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    if (errno != EPIPE && !reported++)
+        fail_text("standard output", strerror(errno));
+    return EXIT_FAILED;
+}
+
 /* ---- models -------------------------------------------------------------------------------------------- */
 
 const char *cli_default_model(void)
 {
     static char path[4096 + 64];
+    static const char *const places[] = {"../models/cadre-default.gguf", "../share/cadre/models/cadre-default.gguf"};
     char exe[4096];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
-    static const char *const places[] = {"../models/cadre-default.gguf", "../share/cadre/models/cadre-default.gguf"};
-    if (n > 0) {
-        exe[n] = 0;
-        *strrchr(exe, '/') = 0;
-        for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-            snprintf(path, sizeof path, "%s/%s", exe, places[i]);
-            if (access(path, R_OK) == 0)
-                return path;
-        }
+    if (n <= 0)
+        return NULL;
+    exe[n] = 0;
+    *strrchr(exe, '/') = 0;
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(path, sizeof path, "%s/%s", exe, places[i]);
+        if (access(path, R_OK) == 0)
+            return path;
     }
-    fail_text("default model", "cadre-default.gguf is neither beside the program nor installed; name a MODEL");
     return NULL;
+}
+
+const char *cli_model_path(const char *path)
+{
+    path = path ? path : cli_default_model();
+    if (!path)
+        fail_text("default model", "cadre-default.gguf is neither beside the program nor installed; name a MODEL");
+    return path;
+}
+
+/* What --verbose says about a model before work begins. */
+static void describe(const char *path, const struct common *c)
+{
+    cadre_model_info info;
+    cadre_machine machine;
+    if (cadre_inspect(path, &info, NULL) || cadre_machine_get(&machine, NULL))
+        return; /* opening it will say what is wrong */
+    fprintf(stderr, "%s: %s, %s parameters in %s; kernels %s, %d threads\n", path, info.family,
+            cli_count((double)info.parameters), cli_bytes((double)info.bytes), c->isa ? c->isa : machine.isa,
+            c->threads ? (int)c->threads : machine.cores);
 }
 
 int cli_open_model(cadre_model **out, const char *path, const struct common *c, bool tokenizer_only)
@@ -50,33 +85,35 @@ int cli_open_model(cadre_model **out, const char *path, const struct common *c, 
     o.isa = c->isa;
     o.memory = c->memory;
     o.tokenizer_only = tokenizer_only;
-    path = path ? path : cli_default_model();
+    path = cli_model_path(path);
     if (!path)
         return EXIT_FAILED;
+    if (c->verbose)
+        describe(path, c);
     return cadre_model_open(out, path, &o, &err) ? cli_fail(&err) : EXIT_DONE;
 }
 
 /* ---- input --------------------------------------------------------------------------------------------- */
 
-int32_t *cli_ids(const char *text, size_t *n)
+int cli_ids(const struct verb *v, const char *option, const char *text, int32_t **ids, size_t *n)
 {
-    int32_t *ids = malloc((strlen(text) + 1) * sizeof *ids);
     *n = 0;
-    for (const char *p = text; ids && *p;) {
+    *ids = malloc((strlen(text) + 1) * sizeof **ids);
+    if (!*ids)
+        return fail_text(option, "no memory");
+    for (const char *p = text; *p;) {
         char *end;
         errno = 0;
-        long v = strtol(p, &end, 10);
-        if (end == p || errno || v < 0 || v > INT32_MAX || (*end && *end != ',') || (*end == ',' && !end[1])) {
-            fprintf(stderr, "cadre: ids: expected numbers like 1,2,3, found '%s'\n", p);
-            free(ids);
-            return NULL;
+        long id = strtol(p, &end, 10);
+        if (end == p || errno || id < 0 || id > INT32_MAX || (*end && *end != ',') || (*end == ',' && !end[1])) {
+            free(*ids);
+            *ids = NULL;
+            return cli_usage(v, "%s: expected numbers like 1,2,3, found '%s'", option, p);
         }
-        ids[(*n)++] = (int32_t)v;
+        (*ids)[(*n)++] = (int32_t)id;
         p = *end ? end + 1 : end;
     }
-    if (!ids)
-        fail_text("ids", "no memory");
-    return ids;
+    return -1;
 }
 
 char *cli_read_text(const char *path, size_t *n)
@@ -159,10 +196,12 @@ json_t *cli_json_number(double x)
 
 int cli_print_json(json_t *j)
 {
-    int bad = !j || json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(10)) != 0 || putchar('\n') == EOF ||
-              fflush(stdout) != 0;
+    if (!j)
+        return fail_text("JSON", "no memory");
+    json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(10));
+    putchar('\n');
     json_decref(j);
-    return bad ? fail_text("standard output", "cannot be written") : EXIT_DONE;
+    return cli_end_output(EXIT_DONE);
 }
 
 /* ---- for people ---------------------------------------------------------------------------------------- */
@@ -177,7 +216,7 @@ static const char *scaled(double n, double step, const char *const *units, int n
         n /= step;
         u++;
     }
-    snprintf(b, sizeof buffers[0], u ? "%.1f %s" : "%.0f %s", n, units[u]);
+    snprintf(b, sizeof buffers[0], "%.*f%s%s", u ? 1 : 0, n, *units[u] ? " " : "", units[u]);
     return b;
 }
 
@@ -221,6 +260,7 @@ void cli_catch_interrupt(void)
     struct sigaction a = {.sa_handler = on_interrupt};
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a reader who leaves is seen by the writer, who then tidies up */
 }
 
 bool cli_interrupted(void *unused)

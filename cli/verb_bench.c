@@ -4,7 +4,8 @@
 
 static json_t *spread_json(const cadre_spread *s)
 {
-    return json_pack("{s:f, s:f, s:f}", "median", s->median, "min", s->min, "max", s->max);
+    return json_pack("{s:o, s:o, s:o}", "median", cli_json_number(s->median), "min", cli_json_number(s->min), "max",
+                     cli_json_number(s->max));
 }
 
 static int run(const struct verb *v, int argc, char **argv)
@@ -41,15 +42,16 @@ static int run(const struct verb *v, int argc, char **argv)
                       "tokens_per_s", spread_json(&r.tokens_per_s), "bandwidth_share", r.bandwidth_share,
                       "read_bandwidth", r.read_bandwidth, "compute_share", r.compute_share, "compute_roof",
                       r.compute_roof, "bytes_per_token", (json_int_t)r.bytes_per_token));
-    printf("prompt     %d tokens: %.1f tokens/s (%.1f to %.1f), %.0f %% of the compute roof, %.0f GFLOP/s\n", o.prompt,
-           r.prompt_tokens_per_s.median, r.prompt_tokens_per_s.min, r.prompt_tokens_per_s.max, 100 * r.compute_share,
-           1e-9 * r.compute_roof);
-    printf("generation %d tokens: %.1f tokens/s (%.1f to %.1f), %s of weights a token, %.0f %% of the read roof, %.1f "
-           "GB/s\n",
-           o.generate, r.tokens_per_s.median, r.tokens_per_s.min, r.tokens_per_s.max,
-           cli_bytes((double)r.bytes_per_token), 100 * r.bandwidth_share, 1e-9 * r.read_bandwidth);
+    printf("prompt      %d tokens: %.1f tokens/s (%.1f to %.1f)\n", o.prompt, r.prompt_tokens_per_s.median,
+           r.prompt_tokens_per_s.min, r.prompt_tokens_per_s.max);
+    printf("            %.0f %% of the compute roof, %.0f GFLOP/s\n", 100 * r.compute_share, 1e-9 * r.compute_roof);
+    printf("generation  %d tokens: %.1f tokens/s (%.1f to %.1f)\n", o.generate, r.tokens_per_s.median,
+           r.tokens_per_s.min, r.tokens_per_s.max);
+    printf("            %.0f %% of the read roof, %.1f GB/s, with %s of weights a token\n", 100 * r.bandwidth_share,
+           1e-9 * r.read_bandwidth, cli_bytes((double)r.bytes_per_token));
     return EXIT_DONE;
 }
 
 const struct verb verb_bench = {"bench", "[MODEL] [-p 512] [-n 64] [-r 5]",
-                                "speed of prompt and generation beside this machine's measured roofs", run};
+                                "speed of prompt and generation beside this machine's measured roofs",
+                                HAS_MACHINE | HAS_MEMORY | HAS_JSON | HAS_TALK, run};

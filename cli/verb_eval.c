@@ -15,9 +15,8 @@ struct watch {
     bool quiet;
 };
 
-static bool show(void *user, const char *unused, int64_t done, int64_t total)
+static bool show(void *user, int64_t done, int64_t total)
 {
-    (void)unused;
     const struct watch *w = user;
     cli_progress(w->quiet, w->file, (double)done, (double)total);
     return !cli_interrupted(NULL);
@@ -53,9 +52,9 @@ static void use_figures(const cadre_eval_result *r, double *worst, double *evenn
 static json_t *file_json(const char *file, const cadre_eval_result *r)
 {
     double worst, evenness;
-    json_t *j = json_pack("{s:s, s:o, s:o, s:I, s:I}", "file", file, "bits_per_byte", cli_json_number(r->bits_per_byte),
-                          "perplexity", cli_json_number(r->perplexity), "tokens", (json_int_t)r->tokens, "bytes",
-                          (json_int_t)r->bytes);
+    json_t *j = json_pack("{s:o, s:o, s:o, s:I, s:I}", "file", cli_json_text(file, strlen(file)), "bits_per_byte",
+                          cli_json_number(r->bits_per_byte), "perplexity", cli_json_number(r->perplexity), "tokens",
+                          (json_int_t)r->tokens, "bytes", (json_int_t)r->bytes);
     if (!r->expert_use)
         return j;
     use_figures(r, &worst, &evenness);
@@ -75,10 +74,10 @@ static json_t *file_json(const char *file, const cadre_eval_result *r)
 static void print_row(const char *file, const cadre_eval_result *r)
 {
     double worst, evenness;
-    printf("%-40s %10.4f %12.2f %10lld", file, r->bits_per_byte, r->perplexity, (long long)r->tokens);
+    printf("%-32s %9.4f %10.2f %9lld", file, r->bits_per_byte, r->perplexity, (long long)r->tokens);
     if (r->expert_use) {
         use_figures(r, &worst, &evenness);
-        printf(" %10.2f %9.1f %%", worst, 100 * evenness);
+        printf(" %6.2f %6.1f %%", worst, 100 * evenness);
     }
     putchar('\n');
 }
@@ -93,22 +92,21 @@ static int eval_file(cadre_model *m, const char *file, const cadre_eval_options 
         return EXIT_FAILED;
     cadre_err rc = cadre_eval(m, text, n, o, r, &err);
     free(text);
-    if (rc) {
-        fprintf(stderr, "cadre: %s: %s\n", file, err.text);
-        return EXIT_FAILED;
-    }
+    if (rc)
+        return cli_fail_at(file, &err);
     sum->nats += r->nats;
     sum->tokens += r->tokens;
     sum->bytes += r->bytes;
     return EXIT_DONE;
 }
 
-static int eval_all(cadre_model *m, const struct texts *files, cadre_eval_options *o, const struct common *c)
+static int eval_all(cadre_model *m, const struct texts *files, cadre_eval_options *o, const struct common *c,
+                    json_t *out)
 {
     struct totals sum = {0};
     json_t *list = json_array();
     if (!c->json)
-        printf("%-40s %10s %12s %10s %10s %11s\n", "file", "bits/byte", "perplexity", "tokens", "load", "evenness");
+        printf("%-32s %9s %10s %9s %6s %8s\n", "file", "bits/byte", "perplexity", "tokens", "load", "even");
     int status = EXIT_DONE;
     for (int i = 0; i < files->n && status == EXIT_DONE; i++) {
         struct watch w = {files->at[i], c->quiet};
@@ -123,38 +121,190 @@ static int eval_all(cadre_model *m, const struct texts *files, cadre_eval_option
         cadre_eval_result_free(&r);
     }
     double bits = bits_per_byte(sum.nats, sum.bytes), perplexity = exp(sum.nats / (double)sum.tokens);
-    if (status == EXIT_DONE && c->json)
-        return cli_print_json(json_pack("{s:o, s:o, s:I, s:o}", "bits_per_byte", cli_json_number(bits), "perplexity",
-                                        cli_json_number(perplexity), "tokens", (json_int_t)sum.tokens, "files", list));
-    if (status == EXIT_DONE && files->n > 1)
-        printf("%-40s %10.4f %12.2f %10lld\n", "all", bits, perplexity, (long long)sum.tokens);
-    json_decref(list);
+    json_object_set_new(out, "bits_per_byte", cli_json_number(bits));
+    json_object_set_new(out, "perplexity", cli_json_number(perplexity));
+    json_object_set_new(out, "tokens", json_integer((json_int_t)sum.tokens));
+    json_object_set_new(out, "files", list);
+    if (status == EXIT_DONE && files->n > 1 && !c->json)
+        printf("%-32s %9.4f %10.2f %9lld\n", "all", bits, perplexity, (long long)sum.tokens);
     return status;
+}
+
+/* ---- against a reference ------------------------------------------------------------------------------- */
+
+static int compare_all(cadre_model *m, const char *path, const struct texts *files, cadre_eval_options *o,
+                       const struct common *c, json_t *out)
+{
+    cadre_model *reference = NULL;
+    cadre_compare_result sum = {0};
+    int status = cli_open_model(&reference, path, c, false);
+    for (int i = 0; i < files->n && status == EXIT_DONE; i++) {
+        struct watch w = {files->at[i], c->quiet};
+        cadre_compare_result r;
+        cadre_error err = {0};
+        size_t n;
+        char *text = cli_read_text(files->at[i], &n);
+        o->progress = show;
+        o->user = &w;
+        if (!text)
+            status = EXIT_FAILED;
+        else if (cadre_compare(m, reference, text, n, o, &r, &err))
+            status = cli_fail_at(files->at[i], &err);
+        free(text);
+        if (status)
+            break;
+        sum.kl += r.kl * (double)r.tokens;
+        sum.kl_max = fmax(sum.kl_max, r.kl_max);
+        sum.top1_agreement += r.top1_agreement * (double)r.tokens;
+        sum.tokens += r.tokens;
+    }
+    cadre_model_close(reference);
+    if (status)
+        return status;
+    sum.kl /= (double)sum.tokens;
+    sum.top1_agreement /= (double)sum.tokens;
+    json_object_set_new(out, "kl", cli_json_number(sum.kl));
+    json_object_set_new(out, "kl_max", cli_json_number(sum.kl_max));
+    json_object_set_new(out, "top1_agreement", cli_json_number(sum.top1_agreement));
+    if (!c->json)
+        printf("against %s: KL %.6f nats a token, at most %.4f; same first choice %.2f %%\n", path, sum.kl, sum.kl_max,
+               100 * sum.top1_agreement);
+    return EXIT_DONE;
+}
+
+/* ---- multiple choice ----------------------------------------------------------------------------------- */
+
+enum { MAX_CHOICES = 64 };
+
+struct choices_sum {
+    int64_t questions, right, right_normalized;
+};
+
+static int wrong_line(const char *file, int64_t line, const char *what)
+{
+    fprintf(stderr, "cadre: %s:%lld: %s\n", file, (long long)line, what);
+    return EXIT_FAILED;
+}
+
+/* {"prompt": "…", "choices": ["…", …], "answer": index}. Normalised: log-probability by byte of the choice. */
+static int ask(cadre_model *m, const char *file, int64_t line, const json_t *q, struct choices_sum *sum)
+{
+    const char *prompt = json_string_value(json_object_get(q, "prompt")), *text[MAX_CHOICES];
+    const json_t *choices = json_object_get(q, "choices"), *answer = json_object_get(q, "answer");
+    cadre_choice_score score[MAX_CHOICES];
+    cadre_error err = {0};
+    size_t n = json_array_size(choices), best = 0, best_normalized = 0;
+    if (!prompt || n < 2 || n > MAX_CHOICES || !json_is_integer(answer) || json_integer_value(answer) < 0 ||
+        json_integer_value(answer) >= (json_int_t)n)
+        return wrong_line(file, line,
+                          "expected {\"prompt\": text, \"choices\": [2 to 64 texts], \"answer\": index of one}");
+    for (size_t i = 0; i < n; i++) {
+        text[i] = json_string_value(json_array_get(choices, i));
+        if (!text[i])
+            return wrong_line(file, line, "choices: expected texts");
+    }
+    if (cadre_choose(m, prompt, text, (int)n, score, &err)) {
+        fprintf(stderr, "cadre: %s:%lld: %s\n", file, (long long)line, err.text);
+        return EXIT_FAILED;
+    }
+    for (size_t i = 1; i < n; i++) {
+        if (score[i].log_probability > score[best].log_probability)
+            best = i;
+        if (score[i].log_probability / (double)score[i].bytes >
+            score[best_normalized].log_probability / (double)score[best_normalized].bytes)
+            best_normalized = i;
+    }
+    sum->questions++;
+    sum->right += (json_int_t)best == json_integer_value(answer);
+    sum->right_normalized += (json_int_t)best_normalized == json_integer_value(answer);
+    return EXIT_DONE;
+}
+
+/* One line at a time; empty lines are passed over. */
+static int ask_all(cadre_model *m, const char *file, const char *text, size_t n, bool quiet, struct choices_sum *sum)
+{
+    int64_t line = 0;
+    for (size_t at = 0; at < n;) {
+        const char *end = memchr(text + at, '\n', n - at);
+        size_t len = end ? (size_t)(end - text) - at : n - at;
+        line++;
+        if (strspn(text + at, " \t\r") < len) {
+            json_error_t e;
+            json_t *q = json_loadb(text + at, len, 0, &e);
+            int status = q ? ask(m, file, line, q, sum) : wrong_line(file, line, e.text);
+            json_decref(q);
+            if (status)
+                return status;
+            cli_progress(quiet, file, (double)(at + len), (double)n);
+            if (cli_interrupted(NULL))
+                return wrong_line(file, line, "interrupted");
+        }
+        at += len + 1;
+    }
+    return sum->questions ? EXIT_DONE : wrong_line(file, line, "expected a question a line, found none");
+}
+
+static int choose_all(cadre_model *m, const char *file, const struct common *c, json_t *out)
+{
+    struct choices_sum sum = {0};
+    size_t n;
+    char *text = cli_read_text(file, &n);
+    int status = text ? ask_all(m, file, text, n, c->quiet, &sum) : EXIT_FAILED;
+    free(text);
+    if (status)
+        return status;
+    double right = (double)sum.right / (double)sum.questions,
+           normalized = (double)sum.right_normalized / (double)sum.questions;
+    json_object_set_new(out, "questions", json_integer((json_int_t)sum.questions));
+    json_object_set_new(out, "accuracy", cli_json_number(right));
+    json_object_set_new(out, "accuracy_normalized", cli_json_number(normalized));
+    if (!c->json)
+        printf("%s: %lld questions, right %.1f %%; normalised by bytes %.1f %%\n", file, (long long)sum.questions,
+               100 * right, 100 * normalized);
+    return EXIT_DONE;
 }
 
 static int run(const struct verb *v, int argc, char **argv)
 {
     struct common c = {0};
     struct texts files = {0};
-    const char *model = NULL;
+    const char *model = NULL, *reference = NULL, *choices = NULL;
     cadre_eval_options o = cadre_eval_options_default();
     const struct option_row rows[] = {
         {"--text", 0, OPTION_TEXTS, &files, "FILE…", "text files; each gets a line of its own", 0, 0},
-        {"--ctx", 0, OPTION_INT, &o.context, "N", "window in tokens (512, or the model's context if smaller)", 2, 1e9},
-        {"--tokens", 0, OPTION_INT, &o.max_tokens, "N", "of each file at most (all)", 2, 1e15},
+        {"--reference", 0, OPTION_TEXT, &reference, "MODEL", "KL and agreement with this model on --text", 0, 0},
+        {"--choices", 0, OPTION_TEXT, &choices, "FILE", "multiple choice: a question a line (JSONL)", 0, 0},
+        {"--ctx", 0, OPTION_INT, &o.context, "N", "window in tokens (the model's, at most 512)", 2, 1e9},
+        {"--tokens", 0, OPTION_INT, &o.max_tokens, "N", "predict at most N of each file (all)", 1, 1e15},
     };
     int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, &model, argc, argv);
     if (status >= 0)
         return status;
-    if (!files.n)
-        return cli_usage(v, "--text FILE… is needed");
+    if (!files.n && !choices)
+        return cli_usage(v, "--text FILE… or --choices FILE is needed");
+    if (!files.n && (reference || o.context || o.max_tokens))
+        return cli_usage(v, "%s acts on texts: --text FILE… is needed",
+                         reference   ? "--reference"
+                         : o.context ? "--ctx"
+                                     : "--tokens");
     cadre_model *m = NULL;
     status = cli_open_model(&m, model, &c, false);
     if (status)
         return status;
-    status = eval_all(m, &files, &o, &c);
+    json_t *out = json_object();
+    if (files.n)
+        status = eval_all(m, &files, &o, &c, out);
+    if (status == EXIT_DONE && reference)
+        status = compare_all(m, reference, &files, &o, &c, out);
+    if (status == EXIT_DONE && choices)
+        status = choose_all(m, choices, &c, out);
     cadre_model_close(m);
+    if (status == EXIT_DONE && c.json)
+        return cli_print_json(out);
+    json_decref(out);
     return status;
 }
 
-const struct verb verb_eval = {"eval", "[MODEL] --text FILE… [options]", "bits per byte and perplexity on text", run};
+const struct verb verb_eval = {"eval", "[MODEL] --text FILE… | --choices FILE [options]",
+                               "bits per byte on text, distance to another model, multiple choice",
+                               HAS_MACHINE | HAS_MEMORY | HAS_JSON | HAS_TALK, run};

@@ -19,8 +19,8 @@ static bool add_tensor(void *user, const cadre_tensor_info *t)
     json_t *shape = json_array();
     for (int i = 0; i < t->n_dims; i++)
         json_array_append_new(shape, json_integer(t->dim[i]));
-    json_array_append_new(user, json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "type", t->type, "shape", shape,
-                                          "bytes", (json_int_t)t->bytes));
+    json_array_append_new(user, json_pack("{s:o, s:s, s:o, s:I}", "name", cli_json_text(t->name, strlen(t->name)),
+                                          "type", t->type, "shape", shape, "bytes", (json_int_t)t->bytes));
     return true;
 }
 
@@ -44,20 +44,21 @@ static bool add_part(void *user, const cadre_tensor_info *t)
 
 static void print_model(const cadre_model_info *m, const struct parts *p)
 {
-    printf("%s%s%s\n", m->name[0] ? m->name : "unnamed", ", family ", m->family);
+    printf("%s, family %s\n", m->name[0] ? m->name : "unnamed", m->family);
     printf("  parameters    %s, active for a token %s\n", cli_count((double)m->parameters),
            cli_count((double)m->active_parameters));
-    printf("  shape         %lld layers of width %lld, %lld heads (%lld kv) of %lld, context %lld\n",
+    printf("  shape         %lld layers of width %lld, %lld heads (%lld kv) of %lld,\n                context %lld\n",
            (long long)m->layers, (long long)m->width, (long long)m->heads, (long long)m->kv_heads,
            (long long)m->head_dim, (long long)m->context);
     if (m->experts)
-        printf("  experts       %lld a layer, %lld used, width %lld, shared width %lld, router %s\n",
+        printf("  experts       %lld a layer, %lld used, width %lld, shared width %lld,\n                router %s\n",
                (long long)m->experts, (long long)m->experts_used, (long long)m->expert_width,
                (long long)m->shared_width, m->router);
     else
         printf("  experts       none: a dense model\n");
-    printf("  tokenizer     %s, %lld tokens\n", m->tokenizer, (long long)m->vocabulary);
-    printf("  bytes         %s: embedding %s, attention %s, experts %s, shared %s, routers %s, other %s\n",
+    printf("  tokenizer     %s, %lld tokens\n", m->tokenizer[0] ? m->tokenizer : "none", (long long)m->vocabulary);
+    printf("  bytes         %s: embedding %s, attention %s, experts %s,\n                shared %s, routers %s, other "
+           "%s\n",
            cli_bytes((double)m->bytes), cli_bytes((double)p->embedding), cli_bytes((double)p->attention),
            cli_bytes((double)p->experts), cli_bytes((double)p->shared), cli_bytes((double)p->router),
            cli_bytes((double)p->other));
@@ -65,27 +66,27 @@ static void print_model(const cadre_model_info *m, const struct parts *p)
 
 static json_t *model_json(const cadre_model_info *m)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:I}", "family", m->family,
-                     "name", m->name, "parameters", (json_int_t)m->parameters, "active_parameters",
-                     (json_int_t)m->active_parameters, "layers", (json_int_t)m->layers, "width", (json_int_t)m->width,
-                     "context", (json_int_t)m->context, "vocabulary", (json_int_t)m->vocabulary, "experts",
-                     (json_int_t)m->experts, "experts_used", (json_int_t)m->experts_used, "expert_width",
+    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I}", "family", m->family,
+                     "name", cli_json_text(m->name, strlen(m->name)), "parameters", (json_int_t)m->parameters,
+                     "active_parameters", (json_int_t)m->active_parameters, "layers", (json_int_t)m->layers, "width",
+                     (json_int_t)m->width, "context", (json_int_t)m->context, "vocabulary", (json_int_t)m->vocabulary,
+                     "experts", (json_int_t)m->experts, "experts_used", (json_int_t)m->experts_used, "expert_width",
                      (json_int_t)m->expert_width, "shared_width", (json_int_t)m->shared_width, "router", m->router,
-                     "tokenizer", m->tokenizer, "bytes", (json_int_t)m->bytes);
+                     "tokenizer", cli_json_text(m->tokenizer, strlen(m->tokenizer)), "bytes", (json_int_t)m->bytes);
 }
 
 static int run(const struct verb *v, int argc, char **argv)
 {
     const char *model = NULL;
-    bool tensors = false, json = false;
+    struct common c = {0};
+    bool tensors = false;
     const struct option_row rows[] = {
         {"--tensors", 0, OPTION_FLAG, &tensors, NULL, "list every tensor", 0, 0},
-        {"--json", 0, OPTION_FLAG, &json, NULL, "figures as one JSON object on standard output", 0, 0},
     };
-    int status = cli_parse(v, rows, 2, NULL, &model, argc, argv);
+    int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, &model, argc, argv);
     if (status >= 0)
         return status;
-    model = model ? model : cli_default_model();
+    model = cli_model_path(model);
     if (!model)
         return EXIT_FAILED;
     cadre_model_info info;
@@ -93,7 +94,7 @@ static int run(const struct verb *v, int argc, char **argv)
     struct parts parts = {0};
     if (cadre_inspect(model, &info, &err) || cadre_inspect_tensors(model, add_part, &parts, &err))
         return cli_fail(&err);
-    if (json) {
+    if (c.json) {
         json_t *j = model_json(&info), *list = json_array();
         if (tensors && cadre_inspect_tensors(model, add_tensor, list, &err))
             return cli_fail(&err);
@@ -106,4 +107,4 @@ static int run(const struct verb *v, int argc, char **argv)
     return tensors && cadre_inspect_tensors(model, print_tensor, NULL, &err) ? cli_fail(&err) : EXIT_DONE;
 }
 
-const struct verb verb_inspect = {"inspect", "[MODEL] [--tensors] [--json]", "what is in a model file", run};
+const struct verb verb_inspect = {"inspect", "[MODEL] [--tensors] [--json]", "what is in a model file", HAS_JSON, run};

@@ -42,8 +42,9 @@ static int read_prompt(const struct verb *v, struct prompt *p, cadre_generate_op
     if (!!p->text + !!p->file + !!p->ids > 1)
         return cli_usage(v, "give one of --prompt, --file and --ids");
     if (p->ids) {
-        o->ids = p->numbers = cli_ids(p->ids, &o->n_ids);
-        return p->numbers ? -1 : EXIT_FAILED;
+        int status = cli_ids(v, "--ids", p->ids, &p->numbers, &o->n_ids);
+        o->ids = p->numbers;
+        return status;
     }
     if (p->text)
         return -1;
@@ -68,7 +69,7 @@ static int generate(const char *model_path, const struct common *c, const struct
     int status = cli_open_model(&m, model_path, c, false);
     if (status)
         return status;
-    if (echo && !c->json && p->text)
+    if (echo)
         print_text(NULL, p->text, strlen(p->text));
     cadre_err rc = cadre_generate(m, p->text, o, &g, &err);
     if (!c->json && (g.n_ids || echo))
@@ -101,21 +102,25 @@ static int run(const struct verb *v, int argc, char **argv)
         {"--ids", 0, OPTION_TEXT, &p.ids, "1,2,3", "… as token ids", 0, 0},
         {"--n", 'n', OPTION_INT, &o.max_tokens, "N", "tokens to generate at most (128)", 0, 1e9},
         {"--temp", 0, OPTION_REAL, &o.temperature, "T", "temperature; 0 is greedy (0.8)", 0, 1000},
-        {"--top-k", 0, OPTION_INT, &top_k, "K", "choose among the K likeliest tokens; 0: off (0)", 0, 1e9},
-        {"--top-p", 0, OPTION_REAL, &o.top_p, "P", "… among the likeliest that make up P; 1: off (0.95)", 1e-9, 1},
-        {"--min-p", 0, OPTION_REAL, &o.min_p, "P", "… among those with P times the best one's probability (0)", 0, 1},
+        {"--top-k", 0, OPTION_INT, &top_k, "K", "choose among the K likeliest; 0: off (0)", 0, 1e9},
+        {"--top-p", 0, OPTION_REAL, &o.top_p, "P", "… the likeliest that make up P; 1: off (0.95)", 1e-9, 1},
+        {"--min-p", 0, OPTION_REAL, &o.min_p, "P", "… those at least P times as likely as the best (0)", 0, 1},
         {"--seed", 0, OPTION_INT, &seed, "N", "the same seed gives the same text (0)", 0, 9e15},
         {"--stop", 0, OPTION_TEXT, &o.stop, "TEXT", "end before this text", 0, 0},
         {"--ignore-eos", 0, OPTION_FLAG, &o.ignore_eos, NULL, "go on after an end-of-text token", 0, 0},
         {"--ctx", 0, OPTION_INT, &o.context, "N", "positions of KV cache (as many as needed)", 1, 1e9},
-        {"--kv", 0, OPTION_TEXT, &o.kv, "TYPE", "number format of the KV cache: f32, f16, bf16, q8_0 (f32)", 0, 0},
-        {"--act", 0, OPTION_TEXT, &o.act, "TYPE", "activations: f32 (f32)", 0, 0},
+        {"--kv", 0, OPTION_WORD, &o.kv, "f32|f16|bf16|q8_0", "number format of the KV cache (f32)", 0, 0},
+        {"--act", 0, OPTION_WORD, &o.act, "f32", "number format of activations (f32)", 0, 0},
         {"--logits", 0, OPTION_TEXT, &o.logits_path, "FILE", "write the prompt's logits (safetensors)", 0, 0},
         {"--routing", 0, OPTION_TEXT, &o.routing_path, "FILE", "write the prompt's routing (safetensors)", 0, 0},
         {"--echo", 0, OPTION_FLAG, &echo, NULL, "print the prompt before what follows", 0, 0},
         {"--stats", 0, OPTION_FLAG, &stats, NULL, "speed and memory on standard error", 0, 0},
     };
     int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, &model, argc, argv);
+    if (status < 0 && o.stop && !*o.stop)
+        status = cli_usage(v, "--stop: expected a text, found an empty one");
+    if (status < 0 && echo && (c.json || p.ids))
+        status = cli_usage(v, "--echo: there is no text to print with %s", c.json ? "--json" : "--ids");
     if (status < 0)
         status = read_prompt(v, &p, &o);
     if (status < 0) {
@@ -130,4 +135,5 @@ static int run(const struct verb *v, int argc, char **argv)
     return status;
 }
 
-const struct verb verb_run = {"run", "[MODEL] [-p TEXT] [options]", "generate text from a prompt, as it comes", run};
+const struct verb verb_run = {"run", "[MODEL] [-p TEXT] [options]", "generate text from a prompt, as it comes",
+                              HAS_MACHINE | HAS_MEMORY | HAS_JSON | HAS_TALK, run};

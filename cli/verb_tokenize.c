@@ -23,19 +23,20 @@ static int encode(const cadre_model *m, const char *text, size_t n, bool special
     return status;
 }
 
-static int decode(const cadre_model *m, const char *list, bool json)
+static int decode(const struct verb *v, const cadre_model *m, const char *list, bool json)
 {
     cadre_error err = {0};
     size_t n_ids, n;
     char *text;
-    int32_t *ids = cli_ids(list, &n_ids);
-    if (!ids)
-        return EXIT_FAILED;
+    int32_t *ids;
+    int status = cli_ids(v, "--decode", list, &ids, &n_ids);
+    if (status >= 0)
+        return status;
     cadre_err rc = cadre_detokenize(m, ids, n_ids, &text, &n, &err);
     free(ids);
     if (rc)
         return cli_fail(&err);
-    int status = EXIT_DONE;
+    status = EXIT_DONE;
     if (json) {
         status = cli_print_json(json_pack("{s:o}", "text", cli_json_text(text, n)));
     } else {
@@ -67,7 +68,7 @@ static int run(const struct verb *v, int argc, char **argv)
     if (status)
         return status;
     if (ids) {
-        status = decode(m, ids, c.json);
+        status = decode(v, m, ids, c.json);
     } else {
         size_t n = text ? strlen(text) : 0;
         char *read = text ? NULL : cli_read_text(file ? file : "-", &n);
@@ -79,4 +80,4 @@ static int run(const struct verb *v, int argc, char **argv)
 }
 
 const struct verb verb_tokenize = {"tokenize", "[MODEL] [-p TEXT | -f FILE | --decode IDS]",
-                                   "text to token ids and back", run};
+                                   "text to token ids and back", HAS_JSON, run};

@@ -16,25 +16,13 @@ static bool show_prepare(void *user, const char *what, int64_t done, int64_t tot
     return !cli_interrupted(NULL);
 }
 
-static void print_step_json(const cadre_train_progress *p)
+static void print_json(const cadre_train_progress *p)
 {
-    json_t *j =
-        json_pack("{s:s, s:I, s:I}", "event", p->event, "step", (json_int_t)p->step, "tokens", (json_int_t)p->tokens);
-    if (p->n_domains) {
-        json_t *bits = json_object();
-        for (int i = 0; i < p->n_domains; i++)
-            json_object_set_new(bits, p->domain_names[i], cli_json_number(p->domain_bits[i]));
-        json_object_set_new(j, "bits_per_byte", bits);
-    } else {
-        json_object_set_new(j, "loss", cli_json_number(p->loss));
-        json_object_set_new(j, "tokens_per_s", cli_json_number(p->tokens_per_s));
-        json_object_set_new(j, "lr", cli_json_number(p->lr));
-        json_object_set_new(j, "grad_norm", cli_json_number(p->grad_norm));
-        json_object_set_new(j, "load_max_mean", cli_json_number(p->load_max_mean));
-        json_object_set_new(j, "load_entropy", cli_json_number(p->load_entropy));
-        json_object_set_new(j, "router_entropy", cli_json_number(p->router_entropy));
-    }
-    cli_print_json(j);
+    char *text = cadre_train_progress_json(p);
+    if (text)
+        puts(text);
+    fflush(stdout);
+    cadre_free(text);
 }
 
 static void print_eval(const cadre_train_progress *p)
@@ -65,7 +53,7 @@ static bool show_progress(void *user, const cadre_train_progress *p)
     if (!p->n_domains)
         v->loss = v->loss > 0 ? 0.9 * v->loss + 0.1 * p->loss : p->loss;
     if (v->json) {
-        print_step_json(p);
+        print_json(p);
     } else if (!v->quiet) {
         if (p->n_domains) {
             printf("%s", v->terminal ? "\n" : "");
@@ -83,22 +71,21 @@ static int run(const struct verb *v, int argc, char **argv)
     struct common c = {0};
     struct texts data = {0};
     const struct option_row rows[] = {
-        {"--config", 0, OPTION_TEXT, &o.config, "FILE", "the training description: model, data, schedule", 0, 0},
-        {"--data", 0, OPTION_TEXTS, &data, "FILE…", "text files, one a domain (named by file, or folder of train.txt)",
-         0, 0},
-        {"--out", 'o', OPTION_TEXT, &o.out, "MODEL", "the model to make; checkpoint and log are kept beside it", 0, 0},
+        {"--config", 0, OPTION_TEXT, &o.config, "FILE", "description of model, data and schedule", 0, 0},
+        {"--data", 0, OPTION_TEXTS, &data, "FILE…", "text files, one a domain (named by it)", 0, 0},
+        {"--out", 'o', OPTION_TEXT, &o.out, "MODEL", "the model to make; checkpoint, log beside it", 0, 0},
         {"--resume", 0, OPTION_FLAG, &o.resume, NULL, "go on from the checkpoint", 0, 0},
-        {"--tokens", 0, OPTION_INT, &o.tokens, "N", "tokens to train on in all (default: as described)", 1, 1e15},
+        {"--tokens", 0, OPTION_INT, &o.tokens, "N", "tokens to train on in all (as described)", 1, 1e15},
     };
     int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, NULL, argc, argv);
     if (status >= 0)
         return status;
     if (!o.config || !data.n || !o.out)
         return cli_usage(v, "--config, --data and --out are needed");
-    if (c.memory)
-        return cli_usage(v, "--mem: training keeps no memory budget; lower [train] micro_tokens instead");
     cadre_error err = {0};
     struct view view = {.json = c.json, .quiet = c.quiet, .terminal = isatty(STDOUT_FILENO)};
+    if (c.verbose)
+        fprintf(stderr, "training %s as %s describes, from %d files\n", o.out, o.config, data.n);
     o.data = data.at;
     o.n_data = data.n;
     o.threads = (int)c.threads;
@@ -110,4 +97,4 @@ static int run(const struct verb *v, int argc, char **argv)
 }
 
 const struct verb verb_train = {"train", "--config FILE --data FILE… --out MODEL [--resume] [options]",
-                                "train a model from text", run};
+                                "train a model from text", HAS_MACHINE | HAS_JSON | HAS_TALK, run};

@@ -104,7 +104,7 @@ typedef struct cadre_model_options {
 
 CADRE_API cadre_model_options cadre_model_options_default(void);
 
-/* Open a GGUF file for inference. */
+/* Open a GGUF file for inference. Without a tokenizer in it a model still runs, on token ids. */
 CADRE_API cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_model_options *options,
                                      cadre_error *err);
 CADRE_API void cadre_model_close(cadre_model *model);
@@ -179,7 +179,7 @@ typedef struct cadre_generation {
     char *text; /* 0-terminated */
     size_t text_bytes;
     double prompt_tokens_per_s, tokens_per_s;
-    const char *stopped_by; /* "length", "eos", "stop", "context", "caller" */
+    const char *stopped_by; /* "length", "eos", "stop", "context", "caller" (on_text), "cancel" */
 } cadre_generation;
 
 /* result may be NULL. A cancelled generation gives CADRE_E_CANCELLED and what was made so far. */
@@ -190,9 +190,9 @@ CADRE_API void cadre_generation_free(cadre_generation *g);
 /* ---- evaluation ----------------------------------------------------------------------------------------- */
 
 typedef struct cadre_eval_options {
-    int64_t context;    /* window in tokens; 0: the model's, at most 512 */
-    int64_t max_tokens; /* per file; 0: all */
-    bool (*progress)(void *user, const char *file, int64_t done, int64_t total); /* false cancels */
+    int64_t context;                                           /* window in tokens; 0: the model's, at most 512 */
+    int64_t max_tokens;                                        /* to predict; 0: all */
+    bool (*progress)(void *user, int64_t done, int64_t total); /* tokens; false cancels */
     void *user;
 } cadre_eval_options;
 
@@ -206,11 +206,31 @@ typedef struct cadre_eval_result {
     double *expert_use;
 } cadre_eval_result;
 
-/* A text in windows of `context` tokens, each predicted from the first of its window on (the first token of a window
- * is given, not predicted). */
+/* Every token of a text but the first is predicted once, from those before it in its window of `context` tokens. A
+ * window begins with the last token that the one before it predicted; the last window may be shorter. */
 CADRE_API cadre_err cadre_eval(cadre_model *model, const char *text, size_t n, const cadre_eval_options *options,
                                cadre_eval_result *out, cadre_error *err);
 CADRE_API void cadre_eval_result_free(cadre_eval_result *r);
+
+typedef struct cadre_compare_result {
+    double kl, kl_max;     /* KL(reference || model) in nats: mean and maximum over tokens */
+    double top1_agreement; /* share of tokens whose likeliest successor is the same for both */
+    int64_t tokens;
+} cadre_compare_result;
+
+/* A model against a reference with the same vocabulary, over the windows that cadre_eval takes. */
+CADRE_API cadre_err cadre_compare(cadre_model *model, cadre_model *reference, const char *text, size_t n,
+                                  const cadre_eval_options *options, cadre_compare_result *out, cadre_error *err);
+
+typedef struct cadre_choice_score {
+    double log_probability; /* Σ log p of the choice's tokens after the prompt, in nats */
+    int64_t tokens, bytes;
+} cadre_choice_score;
+
+/* Multiple choice: a score for each of n_choices texts as what follows the prompt. Prompt and choices are tokenized
+ * each by itself, so a choice usually begins with its blank. */
+CADRE_API cadre_err cadre_choose(cadre_model *model, const char *prompt, const char *const *choices, int n_choices,
+                                 cadre_choice_score *scores, cadre_error *err);
 
 /* ---- measurement ---------------------------------------------------------------------------------------- */
 
@@ -249,7 +269,7 @@ CADRE_API cadre_err cadre_quantize(const char *in, const char *out, const char *
 typedef struct cadre_train_progress {
     const char *event; /* "step", "eval" */
     int64_t step, tokens, tokens_total;
-    double loss; /* nats per token */
+    double loss; /* nats per token: of this step; eval: of the held-out tokens */
     double lr, grad_norm, tokens_per_s;
     double load_max_mean, load_entropy, router_entropy;
     int n_domains; /* eval: held-out bits per byte of each domain, NaN if it has none */
@@ -272,6 +292,9 @@ typedef struct cadre_train_options {
 } cadre_train_options;
 
 CADRE_API cadre_train_options cadre_train_options_default(void);
+
+/* A report as one JSON object, as it stands in the log; NULL without memory. Freed with cadre_free. */
+CADRE_API char *cadre_train_progress_json(const cadre_train_progress *p);
 
 /* CADRE_E_CANCELLED when stopped by a callback: a checkpoint has been written. */
 CADRE_API cadre_err cadre_train(const cadre_train_options *options, cadre_error *err);

@@ -1,10 +1,10 @@
+/* Bits per byte and perplexity of a text, and how evenly it uses the experts. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/checked.h"
-#include "engine/runtime.h"
-
-enum { EVAL_TOKENS = 4096, EVAL_CONTEXT = 512 }; /* tokens of whole windows that go through the model at once */
+#include "engine/likelihood.h"
+#include "engine/windows.h"
 
 cadre_eval_options cadre_eval_options_default(void)
 {
@@ -12,98 +12,79 @@ cadre_eval_options cadre_eval_options_default(void)
 }
 
 struct evaluation {
-    struct cadre_model *m;
-    struct arena arena;
-    int64_t window, most; /* predicted tokens a window, windows a batch */
-    int32_t *ids;
-    size_t n_ids;
-    int32_t *position;
-    int64_t *row_start;
-    int32_t *target; /* the ids from the second on, cut into windows */
-    int32_t *token;
-    struct routing *routing;
+    struct windows windows;
+    struct reader reader;
+    double *nats;   /* of one batch's rows: summed in row order, so that threads change nothing */
     int64_t *count; /* [n_layer, n_expert] */
 };
 
-/* Logits and loss of n_seq windows of `window` tokens that lie in token/target. */
-static cadre_err run(struct evaluation *e, struct arena *arena, int64_t n_seq, double *nats, cadre_error *err)
+struct row_job {
+    const real *logits;
+    const int32_t *target;
+    int64_t n_vocab;
+    double *nats;
+};
+
+static void score_row(void *arg, int64_t row, int worker)
 {
-    const struct spec *s = &e->m->model->spec;
-    struct op_ctx c = {.k = &e->m->kernels, .pool = e->m->pool, .arena = arena};
-    if (arena->measuring) {
-        c.dry = true;
-        c.plan = &e->arena;
+    (void)worker;
+    const struct row_job *j = arg;
+    const real *x = j->logits + row * j->n_vocab;
+    j->nats[row] = log_sum_exp(x, j->n_vocab) - (double)x[j->target[row]];
+}
+
+static void count_experts(struct evaluation *e, int64_t n_tok)
+{
+    const struct spec *s = &e->reader.m->model->spec;
+    for (int64_t l = 0; l < s->n_layer; l++) {
+        const int32_t *id = e->reader.routing[l].id;
+        for (int64_t i = 0; id && i < n_tok * s->router.k; i++)
+            if (id[i] >= 0)
+                e->count[l * s->n_expert + id[i]]++;
     }
-    struct batch b = {.n_tok = n_seq * e->window,
-                      .n_seq = n_seq,
-                      .token = e->token,
-                      .position = e->position,
-                      .row_start = e->row_start,
-                      .routing = e->routing};
-    struct tensor *logits = model_forward(&c, e->m->model, &b, err);
-    if (!logits)
-        return err->code;
-    struct tensor *loss = op_cross_entropy(&c, logits, e->target);
-    if (!c.dry) {
-        *nats += (double)loss->x[0] * (double)b.n_tok;
-        for (int64_t l = 0; l < s->n_layer; l++)
-            for (int64_t i = 0; e->routing[l].id && i < b.n_tok * s->router.k; i++)
-                if (e->routing[l].id[i] >= 0)
-                    e->count[l * s->n_expert + e->routing[l].id[i]]++;
+}
+
+static cadre_err add_batch(struct evaluation *e, const struct window_batch *b, cadre_eval_result *r, cadre_error *err)
+{
+    const struct cadre_model *m = e->reader.m;
+    struct row_job job = {.target = b->target, .n_vocab = m->model->spec.n_vocab, .nats = e->nats};
+    TRY(reader_read(&e->reader, b, &job.logits, err));
+    pool_run(m->pool, b->n_tok, score_row, &job);
+    for (int64_t i = 0; i < b->n_tok; i++) {
+        const char *piece;
+        r->nats += e->nats[i];
+        r->bytes += (int64_t)tokenizer_piece(m->tokenizer, b->target[i], false, &piece);
     }
-    arena_reset(arena, 0);
+    r->tokens += b->n_tok;
+    count_experts(e, b->n_tok);
     return CADRE_OK;
 }
 
-static cadre_err allocate(struct evaluation *e, cadre_error *err)
+static cadre_err evaluate(struct evaluation *e, cadre_model *m, const char *text, size_t n, const cadre_eval_options *o,
+                          cadre_eval_result *r, cadre_error *err)
 {
-    const struct spec *s = &e->m->model->spec;
-    size_t n = (size_t)(e->most * e->window);
-    e->position = calloc(n, sizeof *e->position);
-    e->token = calloc(n, sizeof *e->token);
-    e->target = calloc(n, sizeof *e->target);
-    e->row_start = calloc((size_t)e->most + 1, sizeof *e->row_start);
-    e->routing = calloc((size_t)s->n_layer, sizeof *e->routing);
+    const struct spec *s = &m->model->spec;
+    struct window_batch b;
+    TRY(windows_open(&e->windows, m->tokenizer, text, n, o->context, s->n_ctx, o->max_tokens, err));
+    TRY(reader_open(&e->reader, m, &e->windows, err));
+    e->nats = malloc((size_t)windows_batch(&e->windows) * sizeof *e->nats);
     e->count = calloc((size_t)s->n_layer * (size_t)max_i64(s->n_expert, 1), sizeof *e->count);
-    CHECK(err, e->position && e->token && e->target && e->row_start && e->routing && e->count, CADRE_E_MEMORY,
-          "no memory for batches of %zu tokens", n);
-    for (size_t i = 0; i < n; i++)
-        e->position[i] = (int32_t)((int64_t)i % e->window);
-    for (int64_t i = 0; i <= e->most; i++)
-        e->row_start[i] = i * e->window;
-    struct arena measure;
-    arena_init_measuring(&measure);
-    double unused = 0;
-    TRY(arena_init(&e->arena, OP_PLAN_BYTES, err)); /* the builders' structs */
-    TRY(run(e, &measure, e->most, &unused, err));
-    arena_destroy(&e->arena);
-    TRY(runtime_fits(e->m, measure.peak, "working memory", err));
-    return arena_init(&e->arena, measure.peak, err);
-}
-
-static cadre_err all_windows(struct evaluation *e, const cadre_eval_options *o, cadre_eval_result *r, cadre_error *err)
-{
-    int64_t n_windows = ((int64_t)e->n_ids - 1) / e->window;
-    for (int64_t w = 0; w < n_windows;) {
-        int64_t n = min_i64(e->most, n_windows - w);
-        for (int64_t i = 0; i < n * e->window; i++) {
-            const char *piece;
-            e->token[i] = e->ids[w * e->window + i];
-            e->target[i] = e->ids[w * e->window + i + 1];
-            r->bytes += (int64_t)tokenizer_piece(e->m->tokenizer, e->target[i], false, &piece);
-        }
-        TRY(run(e, &e->arena, n, &r->nats, err));
-        w += n;
-        r->tokens += n * e->window;
-        CHECK(err, !o->progress || o->progress(o->user, NULL, r->tokens, n_windows * e->window), CADRE_E_CANCELLED,
-              "stopped by the caller");
+    CHECK(err, e->nats && e->count, CADRE_E_MEMORY, "no memory for the results of %lld tokens",
+          (long long)windows_batch(&e->windows));
+    while (windows_next(&e->windows, &b)) {
+        TRY(add_batch(e, &b, r, err));
+        CHECK(err, !o->progress || o->progress(o->user, r->tokens, windows_total(&e->windows)), CADRE_E_CANCELLED,
+              "stopped by the caller after %lld of %lld tokens", (long long)r->tokens,
+              (long long)windows_total(&e->windows));
     }
+    r->perplexity = exp(r->nats / (double)r->tokens);
+    r->bits_per_byte = r->bytes ? r->nats / M_LN2 / (double)r->bytes : NAN;
     return CADRE_OK;
 }
 
 static cadre_err give_use(const struct evaluation *e, cadre_eval_result *r, cadre_error *err)
 {
-    const struct spec *s = &e->m->model->spec;
+    const struct spec *s = &e->reader.m->model->spec;
     if (!s->n_expert)
         return CADRE_OK;
     r->expert_use = calloc((size_t)s->n_layer * (size_t)s->n_expert, sizeof *r->expert_use);
@@ -111,29 +92,14 @@ static cadre_err give_use(const struct evaluation *e, cadre_eval_result *r, cadr
     r->n_layers = s->n_layer;
     r->n_experts = s->n_expert;
     for (int64_t l = 0; l < s->n_layer; l++) {
+        const int64_t *count = e->count + l * s->n_expert;
         int64_t sum = 0;
         for (int64_t i = 0; i < s->n_expert; i++)
-            sum += e->count[l * s->n_expert + i];
+            sum += count[i];
         for (int64_t i = 0; i < s->n_expert && sum; i++)
-            r->expert_use[l * s->n_expert + i] = (double)e->count[l * s->n_expert + i] / (double)sum;
+            r->expert_use[l * s->n_expert + i] = (double)count[i] / (double)sum;
     }
     return CADRE_OK;
-}
-
-static cadre_err open_evaluation(struct evaluation *e, const char *text, size_t n, const cadre_eval_options *o,
-                                 cadre_error *err)
-{
-    int64_t n_ctx = e->m->model->spec.n_ctx;
-    int64_t window = o->context ? o->context : min_i64(EVAL_CONTEXT, n_ctx);
-    CHECK(err, window >= 2 && window <= n_ctx, CADRE_E_ARG, "context: expected 2 to %lld tokens, found %lld",
-          (long long)n_ctx, (long long)window);
-    TRY(tokenizer_encode(e->m->tokenizer, text, n, TOKENIZE_SPECIAL, &e->ids, &e->n_ids, err));
-    CHECK(err, e->n_ids >= 3, CADRE_E_ARG, "text: expected at least 3 tokens, found %zu", e->n_ids);
-    if (o->max_tokens > 0 && e->n_ids > (size_t)o->max_tokens + 1)
-        e->n_ids = (size_t)o->max_tokens + 1;
-    e->window = min_i64(window, (int64_t)e->n_ids - 1); /* a short text is one short window */
-    e->most = max_i64(1, min_i64(EVAL_TOKENS / e->window, ((int64_t)e->n_ids - 1) / e->window));
-    return allocate(e, err);
 }
 
 cadre_err cadre_eval(cadre_model *m, const char *text, size_t n, const cadre_eval_options *o, cadre_eval_result *out,
@@ -143,24 +109,14 @@ cadre_err cadre_eval(cadre_model *m, const char *text, size_t n, const cadre_eva
     err = err ? err : &own;
     CHECK(err, m && m->model && text && o && out, CADRE_E_ARG,
           "cadre_eval: a model with weights, text, options and out must be given");
-    struct evaluation e = {.m = m};
+    struct evaluation e = {0};
     *out = (cadre_eval_result){0};
-    cadre_err rc = open_evaluation(&e, text, n, o, err);
-    if (rc == CADRE_OK)
-        rc = all_windows(&e, o, out, err);
+    cadre_err rc = evaluate(&e, m, text, n, o, out, err);
     if (rc == CADRE_OK)
         rc = give_use(&e, out, err);
-    if (rc == CADRE_OK) {
-        out->perplexity = exp(out->nats / (double)out->tokens);
-        out->bits_per_byte = out->bytes ? out->nats / M_LN2 / (double)out->bytes : NAN;
-    }
-    arena_destroy(&e.arena);
-    free(e.ids);
-    free(e.position);
-    free(e.token);
-    free(e.target);
-    free(e.row_start);
-    free(e.routing);
+    reader_close(&e.reader);
+    windows_close(&e.windows);
+    free(e.nats);
     free(e.count);
     return rc;
 }

@@ -29,7 +29,7 @@ struct job {
     struct text_builder text;
     size_t told; /* bytes of text that the caller has seen */
     struct utf8_stream utf8;
-    const char *stopped_by;
+    const char *stopped_by; /* NULL: under way */
 };
 
 static cadre_err read_options(struct job *j, struct session_options *so, cadre_error *err)
@@ -37,6 +37,9 @@ static cadre_err read_options(struct job *j, struct session_options *so, cadre_e
     const cadre_generate_options *o = j->o;
     j->sampling = (struct sampling){o->temperature, o->top_k, o->top_p, o->min_p};
     TRY(sampling_check(&j->sampling, err));
+    CHECK(err, !o->stop || *o->stop, CADRE_E_ARG, "stop: expected a text, found an empty one");
+    CHECK(err, !o->stop || j->m->tokenizer, CADRE_E_ARG,
+          "stop: this model has no tokenizer, so there is no text to stop at");
     CHECK(err, o->max_tokens >= 0, CADRE_E_ARG, "tokens to generate: expected at least 0, found %lld",
           (long long)o->max_tokens);
     CHECK(err, o->context >= 0, CADRE_E_ARG, "context: expected at least 0 (as needed), found %lld",
@@ -61,6 +64,7 @@ static cadre_err read_prompt(struct job *j, const char *prompt, cadre_error *err
         memcpy(j->prompt, j->o->ids, j->o->n_ids * sizeof *j->prompt);
         j->n_prompt = j->o->n_ids;
     } else {
+        CHECK(err, j->m->tokenizer, CADRE_E_ARG, "prompt: this model has no tokenizer; give token ids instead of text");
         TRY(tokenizer_encode(j->m->tokenizer, prompt, strlen(prompt), TOKENIZE_SPECIAL | TOKENIZE_ADD, &j->prompt,
                              &j->n_prompt, err));
     }
@@ -91,7 +95,8 @@ static cadre_err open_job(struct job *j, const char *prompt, cadre_error *err)
 
 static cadre_err check_cancel(const struct job *j, cadre_error *err)
 {
-    CHECK(err, !j->o->cancel || !j->o->cancel(j->o->user), CADRE_E_CANCELLED, "stopped by the caller");
+    CHECK(err, !j->o->cancel || !j->o->cancel(j->o->user), CADRE_E_CANCELLED,
+          "stopped by the caller after %zu of %lld tokens", j->n_ids, (long long)j->o->max_tokens);
     return CADRE_OK;
 }
 
@@ -139,6 +144,8 @@ static bool tell_text(struct job *j, size_t hold)
 static cadre_err add_text(struct job *j, int32_t id, cadre_error *err)
 {
     const char *piece;
+    if (!j->m->tokenizer)
+        return CADRE_OK;
     size_t n = tokenizer_piece(j->m->tokenizer, id, true, &piece), old = j->text.n;
     char *whole = malloc(n + 4);
     CHECK(err, whole, CADRE_E_MEMORY, "no memory for text");
@@ -146,7 +153,7 @@ static cadre_err add_text(struct job *j, int32_t id, cadre_error *err)
     cadre_err rc = text_builder_add(&j->text, whole, n, err);
     free(whole);
     TRY(rc);
-    if (j->o->stop && *j->o->stop) {
+    if (j->o->stop) {
         size_t back = strlen(j->o->stop) - 1, from = old > back ? old - back : 0;
         char *hit = memmem(j->text.p + from, j->text.n - from, j->o->stop, back + 1);
         if (hit) {
@@ -160,14 +167,15 @@ static cadre_err add_text(struct job *j, int32_t id, cadre_error *err)
     return CADRE_OK;
 }
 
-/* What is held back when generation ends for another reason than the stop text. */
+/* What was held back belongs to the text when generation ends for another reason than the stop text. */
 static cadre_err end_text(struct job *j, cadre_error *err)
 {
-    if (strcmp(j->stopped_by, "stop") != 0) {
-        char rest[8];
-        TRY(text_builder_add(&j->text, rest, utf8_stream_flush(&j->utf8, rest), err));
+    char rest[8];
+    if (strcmp(j->stopped_by, "stop") == 0)
+        return CADRE_OK;
+    TRY(text_builder_add(&j->text, rest, utf8_stream_flush(&j->utf8, rest), err));
+    if (strcmp(j->stopped_by, "caller") != 0)
         tell_text(j, 0);
-    }
     return CADRE_OK;
 }
 
@@ -178,25 +186,19 @@ static cadre_err generate(struct job *j, const real *logits, cadre_error *err)
     if (j->o->context)
         room = min_i64(room, j->o->context);
     room = min_i64(room, spec->n_ctx);
-    j->stopped_by = "length";
     while ((int64_t)j->n_ids < j->o->max_tokens) {
         struct session_output out;
         TRY(check_cancel(j, err));
         int32_t id = sample(&j->sampling, &j->rng, logits, spec->n_vocab, j->candidates);
         CHECK(err, id >= 0, CADRE_E_FORMAT, "position %lld: the model gives no number for any token (NaN logits)",
               (long long)session_position(j->session));
-        if (!j->o->ignore_eos && tokenizer_is_end(j->m->tokenizer, id)) {
+        if (!j->o->ignore_eos && j->m->tokenizer && tokenizer_is_end(j->m->tokenizer, id)) {
             j->stopped_by = "eos";
             break;
         }
         j->ids[j->n_ids++] = id;
-        const char *before = j->stopped_by;
-        j->stopped_by = NULL;
         TRY(add_text(j, id, err));
-        if (j->stopped_by)
-            break;
-        j->stopped_by = before;
-        if ((int64_t)j->n_ids == j->o->max_tokens)
+        if (j->stopped_by || (int64_t)j->n_ids == j->o->max_tokens)
             break;
         if (session_position(j->session) >= room) {
             j->stopped_by = "context";
@@ -205,7 +207,8 @@ static cadre_err generate(struct job *j, const real *logits, cadre_error *err)
         TRY(session_feed(j->session, &id, 1, &out, err));
         logits = out.logits;
     }
-    return end_text(j, err);
+    j->stopped_by = j->stopped_by ? j->stopped_by : "length";
+    return CADRE_OK;
 }
 
 static void give_result(struct job *j, cadre_generation *g)
@@ -218,7 +221,7 @@ static void give_result(struct job *j, cadre_generation *g)
     g->n_ids = j->n_ids;
     g->text = j->text.p;
     g->text_bytes = j->text.n;
-    g->stopped_by = j->stopped_by ? j->stopped_by : "caller";
+    g->stopped_by = j->stopped_by;
     j->prompt = j->ids = NULL;
     j->text = (struct text_builder){0};
 }
@@ -234,6 +237,7 @@ cadre_err cadre_generate(cadre_model *m, const char *prompt, const cadre_generat
     struct job j = {.m = m, .o = o};
     const real *logits = NULL;
     double start = 0, middle = 0;
+    int64_t fed = 0;
     cadre_err rc = open_job(&j, prompt, err);
     if (rc == CADRE_OK)
         rc = text_builder_add(&j.text, "", 0, err);
@@ -241,10 +245,18 @@ cadre_err cadre_generate(cadre_model *m, const char *prompt, const cadre_generat
     if (rc == CADRE_OK)
         rc = feed_prompt(&j, &logits, err);
     middle = clock_now();
+    fed = j.session ? session_position(j.session) : 0;
     if (rc == CADRE_OK)
         rc = generate(&j, logits, err);
+    if (rc == CADRE_E_CANCELLED) { /* what came before stays, also what was held back */
+        j.stopped_by = "cancel";
+        cadre_err end = end_text(&j, err);
+        rc = end ? end : rc;
+    } else if (rc == CADRE_OK) {
+        rc = end_text(&j, err);
+    }
     if (g && (rc == CADRE_OK || rc == CADRE_E_CANCELLED)) {
-        g->prompt_tokens_per_s = (double)j.n_prompt / (middle - start);
+        g->prompt_tokens_per_s = (double)fed / (middle - start);
         /* The first token comes from the prompt's logits; each further one takes a step. */
         g->tokens_per_s = j.n_ids > 1 ? (double)(j.n_ids - 1) / (clock_now() - middle) : 0;
         give_result(&j, g);

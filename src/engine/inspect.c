@@ -21,6 +21,7 @@ cadre_err cadre_inspect(const char *path, cadre_model_info *out, cadre_error *er
 {
     struct gguf *g;
     struct spec s;
+    CHECK(err, path && out, CADRE_E_ARG, "cadre_inspect: path and out must be given");
     *out = (cadre_model_info){0};
     TRY(gguf_open(&g, path, err));
     char kind[24], pre[32];
@@ -51,13 +52,14 @@ cadre_err cadre_inspect(const char *path, cadre_model_info *out, cadre_error *er
     out->shared_width = s.shared_ff;
 out:
     gguf_close(g);
-    return rc;
+    return rc ? error_wrap(err, rc, "%s", path) : CADRE_OK;
 }
 
 cadre_err cadre_inspect_tensors(const char *path, bool (*visit)(void *user, const cadre_tensor_info *t), void *user,
                                 cadre_error *err)
 {
     struct gguf *g;
+    CHECK(err, path && visit, CADRE_E_ARG, "cadre_inspect_tensors: path and visit must be given");
     TRY(gguf_open(&g, path, err));
     for (int64_t i = 0; i < gguf_tensor_count(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);

@@ -35,6 +35,7 @@ static void read_item(void *arg, int64_t item, int worker)
 static cadre_err read_bandwidth(const struct cadre_model *m, double *out, cadre_error *err)
 {
     struct arena a;
+    TRY(runtime_fits(m, READ_BYTES, "measuring its read bandwidth", err));
     TRY(arena_init(&a, READ_BYTES + (1 << 20), err));
     struct read_job j = {.k = &m->kernels, .x = arena_alloc(&a, READ_BYTES)};
     j.sum = arena_alloc(&a, READ_BYTES / READ_ITEM * sizeof *j.sum);
@@ -72,7 +73,7 @@ static cadre_err compute_roof(const struct cadre_model *m, double *out, cadre_er
 {
     struct arena a;
     int n = 4 * pool_threads(m->pool);
-    TRY(arena_init(&a, (size_t)n * TILE_REALS * sizeof(real), err));
+    TRY(arena_init(&a, (size_t)n * TILE_REALS * sizeof(real) + (1 << 20), err));
     struct flop_job j = {&m->kernels, arena_alloc(&a, (size_t)n * TILE_REALS * sizeof(real))};
     double flop = 2.0 * TILE_M * TILE_N * TILE_K * TILE_TURNS * n;
     *out = 0;
@@ -99,6 +100,12 @@ static cadre_spread spread(double *x, int n)
     return (cadre_spread){n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2, x[0], x[n - 1]};
 }
 
+static cadre_err check_cancel(const cadre_bench_options *o, cadre_error *err)
+{
+    CHECK(err, !o->cancel || !o->cancel(o->user), CADRE_E_CANCELLED, "stopped by the caller before the last repeat");
+    return CADRE_OK;
+}
+
 /* One prompt of random tokens, then single steps; both timed. */
 static cadre_err one_run(struct session *s, const cadre_bench_options *o, int64_t n_vocab, uint64_t seed,
                          double *prompt, double *generate, cadre_error *err)
@@ -107,10 +114,11 @@ static cadre_err one_run(struct session *s, const cadre_bench_options *o, int64_
     int32_t token[SESSION_CHUNK];
     struct rng rng;
     rng_seed(&rng, seed);
-    session_rewind(s);
+    session_rewind(s, 0);
     double start = clock_now();
     for (int64_t at = 0; at < o->prompt; at += SESSION_CHUNK) {
         int64_t n = min_i64(SESSION_CHUNK, o->prompt - at);
+        TRY(check_cancel(o, err));
         for (int64_t i = 0; i < n; i++)
             token[i] = (int32_t)rng_below(&rng, (uint64_t)n_vocab);
         TRY(session_feed(s, token, n, &out, err));
@@ -118,7 +126,7 @@ static cadre_err one_run(struct session *s, const cadre_bench_options *o, int64_
     *prompt = o->prompt / (clock_now() - start);
     start = clock_now();
     for (int i = 0; i < o->generate; i++) {
-        CHECK(err, !o->cancel || !o->cancel(o->user), CADRE_E_CANCELLED, "stopped by the caller");
+        TRY(check_cancel(o, err));
         token[0] = (int32_t)rng_below(&rng, (uint64_t)n_vocab);
         TRY(session_feed(s, token, 1, &out, err));
     }
@@ -139,10 +147,10 @@ cadre_err cadre_bench(cadre_model *m, const cadre_bench_options *o, cadre_bench_
     struct session *s = NULL;
     struct session_options so = {.n_ctx = o->prompt + o->generate, .kv = DTYPE_F32};
     *out = (cadre_bench_result){.bytes_per_token = runtime_bytes_per_token(m->model)};
-    TRY(read_bandwidth(m, &out->read_bandwidth, err));
-    TRY(compute_roof(m, &out->compute_roof, err));
-    TRY(session_new(&s, m, &so, err));
-    cadre_err rc = CADRE_OK;
+    TRY(session_new(&s, m, &so, err)); /* first: what cannot run is refused without a wait */
+    cadre_err rc = read_bandwidth(m, &out->read_bandwidth, err);
+    if (rc == CADRE_OK)
+        rc = compute_roof(m, &out->compute_roof, err);
     for (int i = 0; i < o->repeats && rc == CADRE_OK; i++)
         rc = one_run(s, o, m->model->spec.n_vocab, (uint64_t)i, &prompt[i], &generate[i], err);
     session_free(s);

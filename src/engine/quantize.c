@@ -23,8 +23,13 @@ cadre_err cadre_quantize(const char *in, const char *out, const char *type,
     cadre_err rc = gguf_open(&g, in, err);
     if (rc)
         goto out;
-    TRY_OUT(model_open_params(&m, g, false, err));
-    CHECK_OUT(err, !progress || progress(user, 1, 2), CADRE_E_CANCELLED, "stopped by the caller");
+    rc = model_open_params(&m, g, false, err);
+    if (rc) {
+        error_wrap(err, rc, "%s", in);
+        goto out;
+    }
+    CHECK_OUT(err, !progress || progress(user, 1, 2), CADRE_E_CANCELLED, "stopped by the caller before %s was written",
+              out);
     TRY_OUT(gguf_writer_open(&w, out, err));
     TRY_OUT(gguf_put_all(w, g, is_rewritten, err));
     TRY_OUT(model_write(w, m, t, err));

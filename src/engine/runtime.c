@@ -41,13 +41,16 @@ static cadre_err open_tokenizer(struct tokenizer **out, const char *path, cadre_
     TRY(gguf_open(&g, path, err));
     cadre_err rc = tokenizer_from_gguf(out, g, err);
     gguf_close(g);
-    return rc;
+    return rc ? error_wrap(err, rc, "%s", path) : CADRE_OK;
 }
 
 cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_model_options *options, cadre_error *err)
 {
-    CHECK(err, out && path && options, CADRE_E_ARG, "cadre_model_open: out, path and options must be given");
+    CHECK(err, out, CADRE_E_ARG, "cadre_model_open: out must be given");
     *out = NULL;
+    CHECK(err, path && options, CADRE_E_ARG, "cadre_model_open: %s must be given", path ? "options" : "path");
+    CHECK(err, options->threads >= 0, CADRE_E_ARG, "threads: expected at least 0 (physical cores), found %d",
+          options->threads);
     struct cpu cpu;
     enum isa isa;
     cpu_detect(&cpu);
@@ -120,13 +123,23 @@ uint64_t runtime_bytes_per_token(const struct model *m)
 cadre_err cadre_tokenize(const cadre_model *m, const char *text, size_t n, bool special, int32_t **ids, size_t *n_ids,
                          cadre_error *err)
 {
+    CHECK(err, m && ids && n_ids, CADRE_E_ARG, "cadre_tokenize: a model, ids and n_ids must be given");
+    *ids = NULL;
+    *n_ids = 0;
+    CHECK(err, m->tokenizer, CADRE_E_ARG, "cadre_tokenize: this model has no tokenizer");
     return tokenizer_encode(m->tokenizer, text, n, special ? TOKENIZE_SPECIAL : 0, ids, n_ids, err);
 }
 
 cadre_err cadre_detokenize(const cadre_model *m, const int32_t *ids, size_t n_ids, char **text, size_t *n,
                            cadre_error *err)
 {
+    CHECK(err, m && (ids || !n_ids) && text && n, CADRE_E_ARG,
+          "cadre_detokenize: a model, ids, text and n must be given");
+    *text = NULL;
+    *n = 0;
+    CHECK(err, m->tokenizer, CADRE_E_ARG, "cadre_detokenize: this model has no tokenizer");
     struct text_builder b = {0};
+    TRY(text_builder_add(&b, "", 0, err)); /* an empty text is still 0-terminated memory */
     for (size_t i = 0; i < n_ids; i++) {
         const char *piece;
         if (ids[i] < 0 || ids[i] >= tokenizer_size(m->tokenizer)) {
@@ -137,7 +150,6 @@ cadre_err cadre_detokenize(const cadre_model *m, const int32_t *ids, size_t n_id
         size_t len = tokenizer_piece(m->tokenizer, ids[i], true, &piece);
         TRY(text_builder_add(&b, piece, len, err));
     }
-    TRY(text_builder_add(&b, "", 0, err)); /* an empty text is still 0-terminated memory */
     *text = b.p;
     *n = b.n;
     return CADRE_OK;

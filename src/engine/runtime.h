@@ -8,8 +8,8 @@
 #include "text/tokenizer.h"
 
 struct cadre_model {
-    struct model *model;
-    struct tokenizer *tokenizer;
+    struct model *model;         /* NULL: only the tokenizer was opened */
+    struct tokenizer *tokenizer; /* NULL: the file has none */
     struct kernels kernels;
     struct pool *pool;
     uint64_t memory; /* budget in bytes, 0: none */

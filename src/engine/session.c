@@ -1,5 +1,6 @@
 #include "engine/session.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "base/checked.h"
@@ -103,9 +104,10 @@ int64_t session_position(const struct session *s)
     return s->position;
 }
 
-void session_rewind(struct session *s)
+void session_rewind(struct session *s, int64_t position)
 {
-    s->position = 0;
+    assert(position >= 0 && position <= s->position);
+    s->position = position;
 }
 
 cadre_err session_feed(struct session *s, const int32_t *token, int64_t n, struct session_output *out, cadre_error *err)

@@ -19,7 +19,8 @@ struct session;
 cadre_err session_new(struct session **out, struct cadre_model *m, const struct session_options *o, cadre_error *err);
 void session_free(struct session *s);
 int64_t session_position(const struct session *s); /* tokens fed so far */
-void session_rewind(struct session *s);            /* back to position 0 */
+/* Back to a position already passed; what came after it is forgotten. */
+void session_rewind(struct session *s, int64_t position);
 
 /* What one chunk gave: rows first … first + n of the sequence. Valid until the next feed. */
 struct session_output {

@@ -7,7 +7,7 @@
 /* A product is cut into items, each some rows × some strips of C over the whole of k:
  *
  *      for each block of k:  pack B's strips            strips × K_BLOCK numbers stay in L2 (packed weights: as they
- * lie) for each chunk of rows:  pack A's rows       only when they are not contiguous, or for bf16 kernel: C += A B
+ * lie) for each chunk of rows:  pack A's rows       when they are many, not contiguous, or for bf16 kernel: C += A B
  * tiles in registers; the kernel keeps its part of B in L1
  *
  * Blocks of k continue each output's chain through C, so neither they nor the cut into items changes a result.
@@ -20,6 +20,7 @@ enum {
     FINE_ROWS = 128,
     FEW_ITEMS = 8,
     K_BLOCK = 512,           /* when B is packed on the way; even, so that bf16 pairs stay whole */
+    COPY_ROWS = 64,          /* from here on rows are copied together even when contiguous: they then come from L2 */
     A_CHUNK = 64 << 10,      /* numbers of packed A at a time ... */
     A_ROWS = 16,             /* ... but never fewer rows than this */
     DECODE_ROWS = 8,         /* up to here a product with packed weights is bound by reading them */
@@ -98,7 +99,7 @@ void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_
 /* How one product is worked on; a function of its shape and formats alone. */
 struct plan {
     bool bf16;   /* both operands rounded to bf16 */
-    bool pack_a; /* rows are gathered or converted first */
+    bool pack_a; /* rows are copied, gathered or converted first */
     int64_t k_block;
     int64_t a_rows;                   /* rows of a packed chunk of A */
     int64_t item_rows, item_strips;   /* an item's size */
@@ -119,7 +120,7 @@ static struct plan plan_product(const struct gemm *g, enum gemm_precision precis
 #else
     (void)precision;
 #endif
-    p.pack_a = p.bf16 || g->a_col != 1;
+    p.pack_a = p.bf16 || g->a_col != 1 || (!g->packed && g->m >= COPY_ROWS);
     p.k_block = g->packed ? g->k : min_i64(g->k, K_BLOCK);
     if (g->packed && g->m <= DECODE_ROWS && g->k > 0) {
         int64_t fit = DECODE_BYTES / (int64_t)strip_bytes(g->packed->type, g->k);

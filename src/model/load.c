@@ -235,6 +235,11 @@ static cadre_err load_all(const struct gguf *g, struct model *m, struct pool *po
 
 static cadre_err load_tokenizer(const struct gguf *g, const struct model *m, struct tokenizer **out, cadre_error *err)
 {
+    struct gguf_string model;
+    bool found = false;
+    TRY(gguf_get_string(g, "tokenizer.ggml.model", &model, &found, err));
+    if (!found)
+        return CADRE_OK;
     TRY(tokenizer_from_gguf(out, g, err));
     int64_t n = tokenizer_size(*out);
     if (n <= m->spec.n_vocab)

@@ -46,8 +46,8 @@ struct param {
 };
 
 /* From a file, for inference: weights repacked into strips and held in own memory. An unknown family, a missing or
- * extra tensor, a wrong shape or type is an error that names it. tokenizer may be NULL when not wanted. pool speeds
- * up packing. */
+ * extra tensor, a wrong shape or type is an error that names it. tokenizer may be NULL when not wanted; *tokenizer is
+ * NULL when the file has none. pool speeds up packing. */
 cadre_err model_open(struct model **out, const char *path, struct tokenizer **tokenizer, struct pool *pool,
                      cadre_error *err);
 /* From a file, for training or rewriting: every tensor decoded to f32 in params[].t.x; with_grad adds gradients. */
