@@ -174,7 +174,8 @@ int cli_parse(const struct verb *v, const struct option_row *own, int n_own, str
               int argc, char **argv)
 {
     struct option_row rows[MAX_ROWS];
-    memcpy(rows, own, (size_t)n_own * sizeof *own);
+    for (int i = 0; i < n_own; i++)
+        rows[i] = own[i];
     int n = n_own + common_rows(v->has, common, rows + n_own);
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
