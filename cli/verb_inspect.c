@@ -32,12 +32,12 @@ struct parts {
 static bool add_part(void *user, const cadre_tensor_info *t)
 {
     struct parts *p = user;
-    uint64_t *at = strstr(t->name, "token_embd") || strstr(t->name, "output.")    ? &p->embedding
-                   : strstr(t->name, "gate_inp.") || strstr(t->name, "exp_probs") ? &p->router
-                   : strstr(t->name, "_exps")                                     ? &p->experts
-                   : strstr(t->name, "shexp")                                     ? &p->shared
-                   : strstr(t->name, "attn")                                      ? &p->attention
-                                                                                  : &p->other;
+    uint64_t *at = strstr(t->name, "token_embd") || strncmp(t->name, "output.", 7) == 0 ? &p->embedding
+                   : strstr(t->name, "gate_inp.") || strstr(t->name, "exp_probs")       ? &p->router
+                   : strstr(t->name, "_exps")                                           ? &p->experts
+                   : strstr(t->name, "shexp")                                           ? &p->shared
+                   : strstr(t->name, "attn")                                            ? &p->attention
+                                                                                        : &p->other;
     *at += t->bytes;
     return true;
 }

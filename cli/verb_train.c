@@ -1,5 +1,6 @@
 #include <math.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -7,6 +8,7 @@
 struct view {
     bool json, quiet, terminal;
     double loss; /* running mean, for the eye */
+    time_t last; /* when a step was printed */
 };
 
 static bool show_prepare(void *user, const char *what, int64_t done, int64_t total)
@@ -34,12 +36,14 @@ static void print_eval(const cadre_train_progress *p)
     printf("\n");
 }
 
-/* A line that rewrites itself on a terminal; elsewhere one line in about every 20 steps. */
+/* A line that rewrites itself on a terminal; elsewhere a line every ten seconds. */
 static void print_step(struct view *v, const cadre_train_progress *p)
 {
     double left = (double)(p->tokens_total - p->tokens) / p->tokens_per_s;
-    if (!v->terminal && p->step % 20 != 1 && p->tokens < p->tokens_total)
+    time_t now = time(NULL);
+    if (!v->terminal && now < v->last + 10 && p->tokens < p->tokens_total)
         return;
+    v->last = now;
     printf("%sstep %lld  %s of %s tokens  loss %.4f  %s tokens/s  load %.2f  entropy %.2f  lr %.2e  %d:%02d left%s",
            v->terminal ? "\r\033[K" : "", (long long)p->step, cli_count((double)p->tokens),
            cli_count((double)p->tokens_total), v->loss, cli_count(p->tokens_per_s), p->load_max_mean, p->router_entropy,

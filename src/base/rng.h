@@ -1,5 +1,6 @@
 /* Random numbers with a state that is saved in checkpoints: xoshiro256** seeded by splitmix64
- * (Blackman and Vigna 2018). The same seed gives the same numbers on every machine. */
+ * (Blackman and Vigna 2018). The same seed gives the same words on every machine;
+ * rng_normal goes through the C library's log. */
 #ifndef CADRE_BASE_RNG_H
 #define CADRE_BASE_RNG_H
 

@@ -63,6 +63,11 @@ cadre_err session_new(struct session **out, struct cadre_model *m, const struct 
     CHECK(err, o->n_ctx >= 1 && o->n_ctx <= spec->n_ctx, CADRE_E_ARG,
           "context: expected 1 to %lld positions (what the model was made for), found %lld", (long long)spec->n_ctx,
           (long long)o->n_ctx);
+    const struct router *router = spec->n_expert ? spec->router.kind : NULL;
+    CHECK(err, !router || !(router->train_only || router->whole_sequence), CADRE_E_UNSUPPORTED,
+          "router %s decides for a token by looking at others, some of which come later; it is for training, not for "
+          "generation",
+          router ? router->name : "");
     struct session *s = calloc(1, sizeof *s);
     CHECK(err, s, CADRE_E_MEMORY, "no memory for a session");
     s->m = m;

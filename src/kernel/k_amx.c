@@ -7,13 +7,14 @@
  *      tile 2   tile 3      tile 5: A, second 16 rows
  *
  * Tiles are configured at the start of a call and released at its end: a thread that leaves carries no tile state.
- * With CADRE_AMX_MODEL the instructions come from a model in C, so that this file is tested where there is no AMX. */
+ * With CADRE_AMX_MODEL the instructions come from a model in C, the header that it names, so that this file is tested
+ * where there is no AMX. */
 #include <string.h>
 
 #include "kernel/kernel.h"
 
 #ifdef CADRE_AMX_MODEL
-#include "amx_model.h"
+#include CADRE_AMX_MODEL
 #else
 #include <immintrin.h>
 #endif

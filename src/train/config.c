@@ -124,8 +124,8 @@ static cadre_err set_value(struct parse *p, const struct key *k, const char *val
     case K_INT: {
         long long v = strtoll(value, &end, 10);
         CHECK(p->err, end != value && !*end && !errno && (double)v >= k->min && (double)v <= k->max, CADRE_E_ARG,
-              "%s: [%s] %s: expected a whole number from %.0f to %.0f, found '%s'", p->file, k->section, k->name,
-              k->min, k->max, value);
+              "[%s] %s: expected a whole number from %.0f to %.0f, found '%s'", k->section, k->name, k->min, k->max,
+              value);
         int64_t n = v;
         memcpy(at, &n, sizeof n);
         return CADRE_OK;
@@ -133,22 +133,20 @@ static cadre_err set_value(struct parse *p, const struct key *k, const char *val
     case K_REAL: {
         double v = strtod(value, &end);
         CHECK(p->err, end != value && !*end && isfinite(v) && v >= k->min && v <= k->max, CADRE_E_ARG,
-              "%s: [%s] %s: expected a number from %g to %g, found '%s'", p->file, k->section, k->name, k->min, k->max,
-              value);
+              "[%s] %s: expected a number from %g to %g, found '%s'", k->section, k->name, k->min, k->max, value);
         memcpy(at, &v, sizeof v);
         return CADRE_OK;
     }
     case K_BOOL: {
         bool yes = strcmp(value, "true") == 0;
-        CHECK(p->err, yes || strcmp(value, "false") == 0, CADRE_E_ARG,
-              "%s: [%s] %s: expected true or false, found '%s'", p->file, k->section, k->name, value);
+        CHECK(p->err, yes || strcmp(value, "false") == 0, CADRE_E_ARG, "[%s] %s: expected true or false, found '%s'",
+              k->section, k->name, value);
         memcpy(at, &yes, sizeof yes);
         return CADRE_OK;
     }
     case K_NAME:
         CHECK(p->err, *value && strlen(value) < TRAIN_NAME, CADRE_E_ARG,
-              "%s: [%s] %s: expected a name of 1 to %d characters, found '%s'", p->file, k->section, k->name,
-              TRAIN_NAME - 1, value);
+              "[%s] %s: expected a name of 1 to %d characters, found '%s'", k->section, k->name, TRAIN_NAME - 1, value);
         strcpy(at, value);
         return CADRE_OK;
     }
@@ -161,12 +159,11 @@ static cadre_err set_domain(struct parse *p, const char *name, const char *value
     char *end;
     double w = strtod(value, &end);
     CHECK(p->err, end != value && !*end && isfinite(w) && w >= 0, CADRE_E_ARG,
-          "%s: [data] %s: expected a weight of at least 0, found '%s'", p->file, name, value);
+          "[data] %s: expected a weight of at least 0, found '%s'", name, value);
     CHECK(p->err, c->n_domains < TRAIN_MAX_DOMAINS && strlen(name) < TRAIN_NAME, CADRE_E_ARG,
-          "%s: [data] %s: at most %d domains with names below %d characters", p->file, name, TRAIN_MAX_DOMAINS,
-          TRAIN_NAME);
+          "[data] %s: at most %d domains with names below %d characters", name, TRAIN_MAX_DOMAINS, TRAIN_NAME);
     for (int i = 0; i < c->n_domains; i++)
-        CHECK(p->err, strcmp(c->domains[i].name, name) != 0, CADRE_E_ARG, "%s: [data] %s: given twice", p->file, name);
+        CHECK(p->err, strcmp(c->domains[i].name, name) != 0, CADRE_E_ARG, "[data] %s: given twice", name);
     struct domain_weight *d = &c->domains[c->n_domains++];
     strcpy(d->name, name);
     d->weight = w;
@@ -178,14 +175,14 @@ static cadre_err set_pair(struct parse *p, const char *section, const char *name
     for (int i = 0; i < N_KEYS; i++) {
         if (strcmp(keys[i].section, section) != 0 || strcmp(keys[i].name, name) != 0)
             continue;
-        CHECK(p->err, !p->given[i], CADRE_E_ARG, "%s: [%s] %s: given twice", p->file, section, name);
+        CHECK(p->err, !p->given[i], CADRE_E_ARG, "[%s] %s: given twice", section, name);
         p->given[i] = true;
         return set_value(p, &keys[i], value);
     }
     if (strcmp(section, "data") == 0)
         return set_domain(p, name, value);
-    return error_set(p->err, CADRE_E_ARG, "%s: [%s] %s: unknown key (sections are model, tokenizer, data, train)",
-                     p->file, section, name);
+    return error_set(p->err, CADRE_E_ARG, "[%s] %s: unknown key (sections are model, tokenizer, data, train)", section,
+                     name);
 }
 
 static int on_pair(void *user, const char *section, const char *name, const char *value)
@@ -273,7 +270,7 @@ cadre_err train_config_parse(struct train_config *cfg, const char *name, const c
             TRY(set_value(&p, &keys[i], keys[i].value));
     int line = ini_parse_string(text, on_pair, &p);
     if (p.rc)
-        return line > 0 ? error_wrap(err, p.rc, "line %d", line) : p.rc;
+        return line > 0 ? error_wrap(err, p.rc, "%s: line %d", name, line) : p.rc;
     CHECK(err, line == 0, CADRE_E_FORMAT, "%s: line %d: expected [section] or key = value", name, line);
     for (int i = 0; i < N_KEYS; i++)
         CHECK(err, keys[i].value || p.given[i], CADRE_E_ARG, "%s: [%s] %s is missing", name, keys[i].section,

@@ -270,7 +270,7 @@ static cadre_err micro_step(struct trainer *t, struct arena *arena, real scale, 
     return CADRE_OK;
 }
 
-/* Sum of -log p over the targets, and their bytes; n_seq sequences are in token/target. */
+/* Sum of -log p over the targets; n_seq sequences are in token/target. */
 static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_seq, double *nats, cadre_error *err)
 {
     struct op_ctx c = context(t, arena, NULL);
@@ -319,20 +319,23 @@ static void update_biases(struct trainer *t)
     }
 }
 
+static const char *what_is_kept(const struct trainer *t)
+{
+    return access(t->ckpt_path, F_OK) == 0 ? "the last good checkpoint is kept" : "no checkpoint had been written yet";
+}
+
 static cadre_err check_progress(struct trainer *t, double loss, double norm, cadre_error *err)
 {
     struct run_state *r = &t->run;
-    CHECK(
-        err, isfinite(loss) && isfinite(norm), CADRE_E_DIVERGED,
-        "step %lld: loss %g, gradient norm %g: training diverged; the last good checkpoint is kept (%s). Lower [train] "
-        "lr or set clip",
-        (long long)r->step + 1, loss, norm, t->ckpt_path);
+    CHECK(err, isfinite(loss) && isfinite(norm), CADRE_E_DIVERGED,
+          "step %lld: loss %g, gradient norm %g: training diverged; %s (%s). Lower [train] lr or set clip",
+          (long long)r->step + 1, loss, norm, what_is_kept(t), t->ckpt_path);
     r->loss_mean = r->step == 0 ? loss : 0.98 * r->loss_mean + 0.02 * loss;
     r->loss_best = r->step == 0 || r->loss_mean < r->loss_best ? r->loss_mean : r->loss_best;
     CHECK(err, r->loss_mean < r->loss_best + 1.5, CADRE_E_DIVERGED,
-          "step %lld: the running loss rose from %g to %g: training diverged; the last good checkpoint is kept (%s). "
-          "Lower [train] lr or lengthen warmup_tokens",
-          (long long)r->step + 1, r->loss_best, r->loss_mean, t->ckpt_path);
+          "step %lld: the running loss rose from %g to %g: training diverged; %s (%s). Lower [train] lr or "
+          "lengthen warmup_tokens",
+          (long long)r->step + 1, r->loss_best, r->loss_mean, what_is_kept(t), t->ckpt_path);
     return CADRE_OK;
 }
 

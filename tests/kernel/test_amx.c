@@ -3,7 +3,7 @@
 
 /* The level itself may be linked in too, so the modelled one has another name. */
 void kernels_init_amx_model(struct kernels *k);
-#define CADRE_AMX_MODEL
+#define CADRE_AMX_MODEL "amx_model.h"
 #define kernels_init_amx kernels_init_amx_model
 #include "kernel/k_amx.c"
 #undef kernels_init_amx

@@ -32,12 +32,12 @@ static void wrong_ones_are_named(void **state)
     static const struct {
         const char *text, *named;
     } rows[] = {
-        {"[model]\nlayers = 2\nwidht = 3\n", "line 3: t.ini: [model] widht: unknown key"},
-        {"[modle]\nlayers = 2\n", "line 2: t.ini: [modle] layers: unknown key"},
-        {"layers = 2\n", "line 1: t.ini: [] layers: unknown key"},
+        {"[model]\nlayers = 2\nwidht = 3\n", "t.ini: line 3: [model] widht: unknown key"},
+        {"[modle]\nlayers = 2\n", "t.ini: line 2: [modle] layers: unknown key"},
+        {"layers = 2\n", "t.ini: line 1: [] layers: unknown key"},
         {"[model\nlayers = 2\n", "line 1"},
         {"[model]\nno value here\n", "line 2: expected [section] or key = value"},
-        {"[model]\nlayers = 0\n", "line 2: t.ini: [model] layers: expected a whole number from 1 to"},
+        {"[model]\nlayers = 0\n", "t.ini: line 2: [model] layers: expected a whole number from 1 to"},
         {"[model]\nlayers = 2.5\n", "found '2.5'"},
         {"[model]\nlayers = 99999999999999999999\n", "layers: expected a whole number"},
         {"[model]\nlayers =\n", "layers: expected a whole number"},
@@ -47,8 +47,8 @@ static void wrong_ones_are_named(void **state)
         {"[train]\nlr = 1x\n", "found '1x'"},
         {"[train]\noptimizer = 0123456789012345678901234567890123456789012345678901234567890123\n",
          "a name of 1 to 63"},
-        {"[train]\nlr = 1\nlr = 2\nclip = 1\n", "line 3: t.ini: [train] lr: given twice"},
-        {"[data]\nprose = 1\nprose = 2\n", "line 3: t.ini: [data] prose: given twice"},
+        {"[train]\nlr = 1\nlr = 2\nclip = 1\n", "t.ini: line 3: [train] lr: given twice"},
+        {"[data]\nprose = 1\nprose = 2\n", "t.ini: line 3: [data] prose: given twice"},
         {"[data]\nprose = -1\n", "[data] prose: expected a weight of at least 0"},
         {"[model]\nwidth = 32\nheads = 2\ncontext = 32\n", "[model] layers is missing"},
         {TINY_MODEL TINY_TRAIN, "[train] tokens is missing"},
