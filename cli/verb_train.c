@@ -16,25 +16,13 @@ static bool show_prepare(void *user, const char *what, int64_t done, int64_t tot
     return !cli_interrupted(NULL);
 }
 
-static void print_step_json(const cadre_train_progress *p)
+static void print_json(const cadre_train_progress *p)
 {
-    json_t *j =
-        json_pack("{s:s, s:I, s:I}", "event", p->event, "step", (json_int_t)p->step, "tokens", (json_int_t)p->tokens);
-    if (p->n_domains) {
-        json_t *bits = json_object();
-        for (int i = 0; i < p->n_domains; i++)
-            json_object_set_new(bits, p->domain_names[i], cli_json_number(p->domain_bits[i]));
-        json_object_set_new(j, "bits_per_byte", bits);
-    } else {
-        json_object_set_new(j, "loss", cli_json_number(p->loss));
-        json_object_set_new(j, "tokens_per_s", cli_json_number(p->tokens_per_s));
-        json_object_set_new(j, "lr", cli_json_number(p->lr));
-        json_object_set_new(j, "grad_norm", cli_json_number(p->grad_norm));
-        json_object_set_new(j, "load_max_mean", cli_json_number(p->load_max_mean));
-        json_object_set_new(j, "load_entropy", cli_json_number(p->load_entropy));
-        json_object_set_new(j, "router_entropy", cli_json_number(p->router_entropy));
-    }
-    cli_print_json(j);
+    char *text = cadre_train_progress_json(p);
+    if (text)
+        puts(text);
+    fflush(stdout);
+    cadre_free(text);
 }
 
 static void print_eval(const cadre_train_progress *p)
@@ -65,7 +53,7 @@ static bool show_progress(void *user, const cadre_train_progress *p)
     if (!p->n_domains)
         v->loss = v->loss > 0 ? 0.9 * v->loss + 0.1 * p->loss : p->loss;
     if (v->json) {
-        print_step_json(p);
+        print_json(p);
     } else if (!v->quiet) {
         if (p->n_domains) {
             printf("%s", v->terminal ? "\n" : "");

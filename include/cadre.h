@@ -269,7 +269,7 @@ CADRE_API cadre_err cadre_quantize(const char *in, const char *out, const char *
 typedef struct cadre_train_progress {
     const char *event; /* "step", "eval" */
     int64_t step, tokens, tokens_total;
-    double loss; /* nats per token */
+    double loss; /* nats per token: of this step; eval: of the held-out tokens */
     double lr, grad_norm, tokens_per_s;
     double load_max_mean, load_entropy, router_entropy;
     int n_domains; /* eval: held-out bits per byte of each domain, NaN if it has none */
@@ -292,6 +292,9 @@ typedef struct cadre_train_options {
 } cadre_train_options;
 
 CADRE_API cadre_train_options cadre_train_options_default(void);
+
+/* A report as one JSON object, as it stands in the log; NULL without memory. Freed with cadre_free. */
+CADRE_API char *cadre_train_progress_json(const cadre_train_progress *p);
 
 /* CADRE_E_CANCELLED when stopped by a callback: a checkpoint has been written. */
 CADRE_API cadre_err cadre_train(const cadre_train_options *options, cadre_error *err);

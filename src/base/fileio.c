@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,22 +69,34 @@ out:
     return rc;
 }
 
+/* The temporary name is fixed, so that what a killed process left is written over; the lock keeps two writers apart. */
+static FILE *open_locked(const char *tmp)
+{
+    int fd = open(tmp, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return NULL;
+    FILE *f = flock(fd, LOCK_EX | LOCK_NB) == 0 && ftruncate(fd, 0) == 0 ? fdopen(fd, "w+b") : NULL;
+    if (!f) {
+        int saved = errno == EWOULDBLOCK ? EBUSY : errno;
+        close(fd);
+        errno = saved;
+    }
+    return f;
+}
+
 cadre_err atomic_file_open(struct atomic_file *a, const char *path, cadre_error *err)
 {
     *a = (struct atomic_file){0};
     a->path = strdup(path);
-    if (!a->path || asprintf(&a->tmp, "%s.tmp-%ld", path, (long)getpid()) < 0) {
+    if (!a->path || asprintf(&a->tmp, "%s.tmp", path) < 0) {
         free(a->path);
         *a = (struct atomic_file){0};
         return error_set(err, CADRE_E_MEMORY, "%s: no memory for its name", path);
     }
-    a->f = fopen(a->tmp, "wbxe");
-    if (!a->f && errno == EEXIST) { /* left by a killed process that had our number */
-        unlink(a->tmp);
-        a->f = fopen(a->tmp, "wbxe");
-    }
+    a->f = open_locked(a->tmp);
     if (!a->f) {
-        cadre_err rc = error_set(err, CADRE_E_IO, "%s: cannot create: %s", a->tmp, strerror(errno));
+        cadre_err rc = error_set(err, CADRE_E_IO, "%s: cannot create: %s", a->tmp,
+                                 errno == EBUSY ? "another process is writing it" : strerror(errno));
         free(a->path);
         free(a->tmp);
         *a = (struct atomic_file){0};

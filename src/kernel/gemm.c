@@ -6,28 +6,28 @@
 
 /* A product is cut into items, each some rows × some strips of C over the whole of k:
  *
- *      for each block of k:  pack B's strips            B_STRIPS × K_BLOCK numbers stay in L2 (packed weights: as they
- * lie) for each chunk of rows:  pack A's rows       only when they are not contiguous, or for bf16 kernel: C += A B
- * tiles in registers; the kernel keeps its part of B in L1
+ *      for each block of k:
+ *          pack B's strips (packed weights stay as they lie): they stay in L2
+ *          for each chunk of rows:
+ *              pack A's rows when they are many, not contiguous, or for bf16
+ *              C += A B, tile by tile in registers; the kernel keeps its part of B in L1
  *
  * Blocks of k continue each output's chain through C, so neither they nor the cut into items changes a result.
  * Packing inside an item repeats some work (A once per column of items, B once per row of items) but needs neither
  * a barrier nor memory that grows with the list. */
 enum {
-    B_STRIPS = 8,            /* strips of an item: 128 outputs */
-    M_ITEM = 512,            /* rows of an item */
+    COARSE_STRIPS = 16, /* an item of a list with much work: 256 outputs ... */
+    COARSE_ROWS = 512,  /* ... of 512 rows: packing is shared by many */
+    FINE_STRIPS = 8,    /* a list with fewer than FEW_ITEMS of those is cut finer, so that all threads work */
+    FINE_ROWS = 128,
+    FEW_ITEMS = 8,
     K_BLOCK = 512,           /* when B is packed on the way; even, so that bf16 pairs stay whole */
+    COPY_ROWS = 64,          /* from here on rows are copied together even when contiguous: they then come from L2 */
     A_CHUNK = 64 << 10,      /* numbers of packed A at a time ... */
     A_ROWS = 16,             /* ... but never fewer rows than this */
     DECODE_ROWS = 8,         /* up to here a product with packed weights is bound by reading them */
     DECODE_BYTES = 128 << 10 /* of weights per item then */
 };
-
-#ifdef CADRE_F64
-enum { B_BYTES = sizeof(real), A_BYTES = sizeof(real) };
-#else
-enum { B_BYTES = 4, A_BYTES = 4, Q8_0_BLOCK = 32 };
-#endif
 
 /* Bytes of one strip of `type`, 0 if there is no kernel for it. */
 static size_t strip_bytes(enum dtype type, int64_t k)
@@ -42,7 +42,7 @@ static size_t strip_bytes(enum dtype type, int64_t k)
     case DTYPE_BF16:
         return (n + (size_t)(k % 2) * STRIP) * 2;
     case DTYPE_Q8_0:
-        return k % Q8_0_BLOCK ? 0 : n / Q8_0_BLOCK * (Q8_0_BLOCK + 2);
+        return k % Q8_0_BLOCK ? 0 : (size_t)(k / Q8_0_BLOCK) * Q8_0_STRIP;
 #endif
     default:
         return 0;
@@ -82,7 +82,7 @@ void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_
         } else if (type == DTYPE_Q8_0) {
             int64_t blocks = k / Q8_0_BLOCK;
             const char *x = (const char *)rows + i * blocks * (Q8_0_BLOCK + 2);
-            for (int64_t j = 0; j < blocks; j++, x += Q8_0_BLOCK + 2, strip += STRIP * (Q8_0_BLOCK + 2)) {
+            for (int64_t j = 0; j < blocks; j++, x += Q8_0_BLOCK + 2, strip += Q8_0_STRIP) {
                 memcpy(strip + lane * 2, x, 2);
                 for (int64_t q = 0; q < Q8_0_BLOCK; q++)
                     strip[STRIP * 2 + q * STRIP + lane] = x[2 + q];
@@ -95,7 +95,7 @@ void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_
 /* How one product is worked on; a function of its shape and formats alone. */
 struct plan {
     bool bf16;   /* both operands rounded to bf16 */
-    bool pack_a; /* rows are gathered or converted first */
+    bool pack_a; /* rows are copied, gathered or converted first */
     int64_t k_block;
     int64_t a_rows;                   /* rows of a packed chunk of A */
     int64_t item_rows, item_strips;   /* an item's size */
@@ -108,15 +108,15 @@ static int64_t blocks(int64_t n, int64_t size)
     return (n + size - 1) / size;
 }
 
-static struct plan plan_product(const struct gemm *g, enum gemm_precision precision)
+static struct plan plan_product(const struct gemm *g, enum gemm_precision precision, bool fine)
 {
-    struct plan p = {.item_rows = M_ITEM, .item_strips = B_STRIPS};
+    struct plan p = {.item_rows = fine ? FINE_ROWS : COARSE_ROWS, .item_strips = fine ? FINE_STRIPS : COARSE_STRIPS};
 #ifndef CADRE_F64
     p.bf16 = precision == GEMM_BF16 && (!g->packed || g->packed->type == DTYPE_BF16);
 #else
     (void)precision;
 #endif
-    p.pack_a = p.bf16 || g->a_col != 1;
+    p.pack_a = p.bf16 || g->a_col != 1 || (!g->packed && g->m >= COPY_ROWS);
     p.k_block = g->packed ? g->k : min_i64(g->k, K_BLOCK);
     if (g->packed && g->m <= DECODE_ROWS && g->k > 0) {
         int64_t fit = DECODE_BYTES / (int64_t)strip_bytes(g->packed->type, g->k);
@@ -127,14 +127,15 @@ static struct plan plan_product(const struct gemm *g, enum gemm_precision precis
     if (g->m == 0 || g->k == 0 || g->n == 0)
         p.row_blocks = p.strip_blocks = 0;
 
-    /* min(m · k, max(A_CHUNK, A_ROWS · k)): rising in m and in k, as gemm.h promises. */
+    /* Scratch is that of coarse items, min(m · k, max(A_CHUNK, A_ROWS · k)) for A: rising in m and in k, as gemm.h
+     * promises. */
     int64_t k_even = p.k_block + p.k_block % 2;
-    int64_t all = min_i64(g->m, M_ITEM) * k_even, chunk = max_i64(A_CHUNK, A_ROWS * k_even);
+    int64_t all = min_i64(g->m, COARSE_ROWS) * k_even, chunk = max_i64(A_CHUNK, A_ROWS * k_even);
     p.a_rows = k_even ? max_i64(min_i64(all, chunk) / k_even, 1) : 1;
     if (p.pack_a)
-        p.a_bytes = (size_t)min_i64(all, chunk) * A_BYTES;
+        p.a_bytes = (size_t)min_i64(all, chunk) * sizeof(real);
     if (!g->packed)
-        p.b_bytes = (size_t)(min_i64(strips(g->n), B_STRIPS) * STRIP * k_even) * B_BYTES;
+        p.b_bytes = (size_t)(min_i64(strips(g->n), COARSE_STRIPS) * STRIP * k_even) * sizeof(real);
     return p;
 }
 
@@ -148,6 +149,7 @@ struct job {
     const struct kernels *ks;
     const struct gemm *list;
     enum gemm_precision precision;
+    bool fine;
     struct worker *worker;
 };
 
@@ -211,11 +213,11 @@ static void run_item(void *arg, int64_t item, int worker)
     struct job *job = arg;
     struct worker *w = &job->worker[worker];
     const struct gemm *g = &job->list[w->product];
-    struct plan p = plan_product(g, job->precision);
+    struct plan p = plan_product(g, job->precision, job->fine);
     while (item - w->first >= p.row_blocks * p.strip_blocks) {
         w->first += p.row_blocks * p.strip_blocks;
         g = &job->list[++w->product];
-        p = plan_product(g, job->precision);
+        p = plan_product(g, job->precision, job->fine);
     }
     int64_t strip = (item - w->first) / p.row_blocks * p.item_strips;
     int64_t row = (item - w->first) % p.row_blocks * p.item_rows, row_end = min_i64(row + p.item_rows, g->m);
@@ -245,15 +247,17 @@ void gemm_run(const struct kernels *ks, struct pool *pool, struct arena *scratch
               const struct gemm *list, int64_t count)
 {
     size_t mark = arena_mark(scratch), a_bytes = 0, b_bytes = 0;
-    int64_t items = 0;
-    for (int64_t i = 0; i < count; i++) {
-        struct plan p = plan_product(&list[i], precision);
-        items += p.row_blocks * p.strip_blocks;
-        a_bytes = p.a_bytes > a_bytes ? p.a_bytes : a_bytes;
-        b_bytes = p.b_bytes > b_bytes ? p.b_bytes : b_bytes;
-    }
+    int64_t items[2] = {0}; /* coarse, fine */
+    for (int64_t i = 0; i < count; i++)
+        for (int fine = 0; fine < 2; fine++) {
+            struct plan p = plan_product(&list[i], precision, fine);
+            items[fine] += p.row_blocks * p.strip_blocks;
+            a_bytes = p.a_bytes > a_bytes ? p.a_bytes : a_bytes;
+            b_bytes = p.b_bytes > b_bytes ? p.b_bytes : b_bytes;
+        }
+    bool fine = items[0] < FEW_ITEMS;
     int threads = pool_threads(pool);
-    struct job job = {ks, list, precision, arena_alloc(scratch, (size_t)threads * sizeof(struct worker))};
+    struct job job = {ks, list, precision, fine, arena_alloc(scratch, (size_t)threads * sizeof(struct worker))};
     for (int t = 0; t < threads; t++) {
         struct worker w = {arena_alloc(scratch, a_bytes), arena_alloc(scratch, b_bytes), 0, 0};
         if (!scratch->measuring)
@@ -262,7 +266,7 @@ void gemm_run(const struct kernels *ks, struct pool *pool, struct arena *scratch
     if (!scratch->measuring) {
         for (int64_t i = 0; i < count; i++)
             clear_empty(&list[i]);
-        pool_run(pool, items, run_item, &job);
+        pool_run(pool, items[fine], run_item, &job);
     }
     arena_reset(scratch, mark);
 }

@@ -42,9 +42,11 @@ struct gemm {
 /* GEMM_BF16 rounds both operands to bf16 and sums in f32; it applies to unpacked products and to packed BF16. */
 enum gemm_precision { GEMM_F32, GEMM_BF16 };
 
-/* Scratch comes from the arena and is given back. With a measuring arena only the scratch is counted: how much is
- * needed depends on the shapes alone, but for list entries whose m varies (experts) pass the largest possible total:
- * the need for a list never exceeds that for one product with the sum of their m. */
+/* Scratch comes from the arena and is given back. With a measuring arena only the scratch is counted: it depends on the
+ * number of threads and on the largest entry's shape, strides, and whether it is packed, and rises with m, n and k,
+ * never with count. So for list entries whose m varies (experts; for weight gradients k) pass one product with the
+ * largest possible total: the need for a list never exceeds that for one product with the sum of their m (or of their
+ * k). */
 void gemm_run(const struct kernels *ks, struct pool *pool, struct arena *scratch, enum gemm_precision precision,
               const struct gemm *list, int64_t count);
 

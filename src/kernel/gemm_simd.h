@@ -126,7 +126,8 @@ INLINE void tile_run(int rows, int strips, const struct tile *t, struct format f
 #define FORMAT(name, ...)                                                                                              \
     static const struct format name = __VA_ARGS__;                                                                     \
     TILES(name, 1)                                                                                                     \
-    TILES(name, 2) TILES(name, 3) TILES(name, 4) TILES(name, 5)                                                        \
+    TILES(name, 2)                                                                                                     \
+    TILES(name, 3) TILES(name, 4) TILES(name, 5)                                                                       \
         TILES(name, 6) static tile_fn *const name##_tiles[TILE_ROWS][3] = {TILE_ROW(name, 1), TILE_ROW(name, 2),       \
                                                                            TILE_ROW(name, 3), TILE_ROW(name, 4),       \
                                                                            TILE_ROW(name, 5), TILE_ROW(name, 6)};
@@ -182,7 +183,7 @@ INLINE v16 open_q8_0(const char *unit)
 }
 INLINE v16 get_q8_0(const char *unit, v16 shared, int i)
 {
-    return v_mul(shared, v_load_i8(unit + 32 + i * 16));
+    return v_mul(shared, v_load_i8(unit + STRIP * 2 + i * STRIP));
 }
 
 #ifndef __AVX512BF16__ /* that level has its own bf16 product only */
@@ -190,7 +191,7 @@ INLINE v16 get_q8_0(const char *unit, v16 shared, int i)
 FORMAT(f32_format, {1, 64, open_none, get_f32, v_fma})
 FORMAT(bf16_format, {2, 64, open_none, get_bf16, v_fma})
 FORMAT(f16_format, {2, 64, open_none, get_f16, v_fma})
-FORMAT(q8_0_format, {32, 544, open_q8_0, get_q8_0, v_fma})
+FORMAT(q8_0_format, {Q8_0_BLOCK, Q8_0_STRIP, open_q8_0, get_q8_0, v_fma})
 
 static void gemm_f32(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const float *b, float *c,
                      int64_t ldc, bool accumulate)
@@ -216,8 +217,8 @@ static void gemm_f16w(int64_t m, int64_t n_valid, int64_t k, const float *a, int
 static void gemm_q8_0w(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
                        int64_t ldc, bool accumulate)
 {
-    struct tile t = {n_valid, k, a, lda, b, k / 32 * 544, c, ldc, accumulate};
-    product(m, n_valid, t, 32, 544, q8_0_format_tiles);
+    struct tile t = {n_valid, k, a, lda, b, k / Q8_0_BLOCK * Q8_0_STRIP, c, ldc, accumulate};
+    product(m, n_valid, t, Q8_0_BLOCK, Q8_0_STRIP, q8_0_format_tiles);
 }
 
 /* Without bf16 instructions both operands are widened; rows piece by piece. */

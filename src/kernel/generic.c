@@ -86,8 +86,6 @@ static inline real weight_f16(const void *strip, int64_t k, int lane)
     return f16_to_f32(((const uint16_t *)strip)[k * STRIP + lane]);
 }
 
-enum { Q8_0_BLOCK = 32, Q8_0_STRIP = STRIP * 2 + Q8_0_BLOCK * STRIP }; /* bytes of 32 k */
-
 static inline real weight_q8_0(const void *strip, int64_t k, int lane)
 {
     const char *block = (const char *)strip + k / Q8_0_BLOCK * Q8_0_STRIP;

@@ -21,7 +21,11 @@
 #include "tensor/dtype.h"
 #include "tensor/real.h"
 
-enum { STRIP = 16 }; /* outputs (rows of a weight matrix) that lie interleaved in one packed strip */
+enum {
+    STRIP = 16, /* outputs (rows of a weight matrix) that lie interleaved in one packed strip */
+    Q8_0_BLOCK = 32,
+    Q8_0_STRIP = STRIP * 2 + Q8_0_BLOCK * STRIP /* bytes of a strip's block: scales, then numbers */
+};
 
 struct kernels {
     enum isa isa;

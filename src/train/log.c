@@ -64,27 +64,33 @@ static json_t *number(double x)
     return isfinite(x) ? json_real(x) : json_null();
 }
 
-cadre_err train_log_add(struct train_log *log, const cadre_train_progress *p, cadre_error *err)
+char *cadre_train_progress_json(const cadre_train_progress *p)
 {
-    json_t *j =
-        json_pack("{s:s, s:I, s:I}", "event", p->event, "step", (json_int_t)p->step, "tokens", (json_int_t)p->tokens);
+    json_t *j = json_pack("{s:s, s:I, s:I, s:o}", "event", p->event, "step", (json_int_t)p->step, "tokens",
+                          (json_int_t)p->tokens, "loss", number(p->loss));
     if (p->n_domains) {
         json_t *bits = json_object();
         for (int i = 0; i < p->n_domains; i++)
             json_object_set_new(bits, p->domain_names[i], number(p->domain_bits[i]));
         json_object_set_new(j, "bits_per_byte", bits);
     } else {
-        json_object_set_new(j, "loss", number(p->loss));
+        json_object_set_new(j, "tokens_per_s", number(p->tokens_per_s));
         json_object_set_new(j, "lr", number(p->lr));
         json_object_set_new(j, "grad_norm", number(p->grad_norm));
         json_object_set_new(j, "load_max_mean", number(p->load_max_mean));
         json_object_set_new(j, "load_entropy", number(p->load_entropy));
         json_object_set_new(j, "router_entropy", number(p->router_entropy));
-        json_object_set_new(j, "tokens_per_s", number(p->tokens_per_s));
     }
-    bool ok = j && json_dumpf(j, log->f, JSON_COMPACT | JSON_REAL_PRECISION(8)) == 0 && fputc('\n', log->f) != EOF &&
-              fflush(log->f) == 0;
+    char *text = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(8)) : NULL;
     json_decref(j);
+    return text;
+}
+
+cadre_err train_log_add(struct train_log *log, const cadre_train_progress *p, cadre_error *err)
+{
+    char *text = cadre_train_progress_json(p);
+    bool ok = text && fprintf(log->f, "%s\n", text) > 0 && fflush(log->f) == 0;
+    free(text);
     CHECK(err, ok, CADRE_E_IO, "%s: writing the log failed: %s", log->path, strerror(errno));
     return CADRE_OK;
 }

@@ -385,8 +385,10 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
 }
 
 /* Bits per byte on the held-out end of each domain; NaN for a domain whose held-out part is shorter than a sequence. */
-static cadre_err evaluate(struct trainer *t, double *bits, cadre_error *err)
+static cadre_err evaluate(struct trainer *t, double *bits, double *loss, cadre_error *err)
 {
+    double all_nats = 0;
+    int64_t all = 0;
     int64_t seq = t->cfg.sequence, most = t->cfg.micro_tokens / seq;
     for (int d = 0; d < t->n_domains; d++) {
         const struct domain *dom = &t->domains[d];
@@ -400,14 +402,17 @@ static cadre_err evaluate(struct trainer *t, double *bits, cadre_error *err)
                 const char *piece;
                 t->token[i] = token_at(&dom->file, at + i);
                 t->target[i] = token_at(&dom->file, at + i + 1);
-                bytes += (int64_t)tokenizer_piece(t->vocab.tokenizer, t->target[i], true, &piece);
+                bytes += (int64_t)tokenizer_piece(t->vocab.tokenizer, t->target[i], false, &piece);
             }
             TRY(micro_eval(t, &t->arena, n, &nats, err));
             at += n * seq;
             done += n * seq;
         }
         bits[d] = bytes ? nats / M_LN2 / (double)bytes : NAN;
+        all_nats += nats;
+        all += done;
     }
+    *loss = all ? all_nats / (double)all : NAN;
     return CADRE_OK;
 }
 
@@ -431,15 +436,16 @@ static cadre_err tell(struct trainer *t, const cadre_train_progress *p, cadre_er
 
 static cadre_err tell_evaluation(struct trainer *t, cadre_error *err)
 {
-    double bits[TRAIN_MAX_DOMAINS];
+    double bits[TRAIN_MAX_DOMAINS], loss;
     const char *names[TRAIN_MAX_DOMAINS];
-    TRY(evaluate(t, bits, err));
+    TRY(evaluate(t, bits, &loss, err));
     for (int i = 0; i < t->n_domains; i++)
         names[i] = t->domains[i].name;
     cadre_train_progress p = {.event = "eval",
                               .step = t->run.step,
                               .tokens = t->run.tokens,
                               .tokens_total = t->cfg.tokens,
+                              .loss = loss,
                               .n_domains = t->n_domains,
                               .domain_names = names,
                               .domain_bits = bits};

@@ -138,7 +138,19 @@ static void files_short_read_and_atomic_write(void **s)
     file_close(fd);
     assert_ok(atomic_file_open(&a, path, &e), e);
     assert_ok(atomic_file_write(&a, "gone", 4, &e), e);
+    struct atomic_file second;
+    assert_int_equal(atomic_file_open(&second, path, &e), CADRE_E_IO); /* one writer at a time */
+    assert_non_null(strstr(e.text, "another process"));
     atomic_file_abort(&a);
+    char left[80];
+    snprintf(left, sizeof left, "%s.tmp", path);
+    FILE *f = fopen(left, "w"); /* what a killed writer left */
+    fputs("longer than what is written next", f);
+    fclose(f);
+    assert_ok(atomic_file_open(&a, path, &e), e);
+    assert_ok(atomic_file_write(&a, "hello", 5, &e), e);
+    assert_ok(atomic_file_commit(&a, &e), e);
+    assert_int_equal(access(left, F_OK), -1);
     char *text;
     size_t n;
     assert_ok(file_slurp(path, 100, &text, &n, &e), e);

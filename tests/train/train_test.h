@@ -139,7 +139,8 @@ static inline cadre_err run_training(const struct scratch *s, struct run *r, cad
     return cadre_train(&o, err);
 }
 
-static inline char *slurp(const char *path, size_t *n)
+/* Not inlined: gcc 12 takes what file_slurp stores for the address of p and warns of it. */
+__attribute__((noinline, unused)) static char *slurp(const char *path, size_t *n)
 {
     cadre_error e = {0};
     char *p = NULL;
