@@ -127,7 +127,8 @@ INLINE void tile_run(int rows, int strips, const struct tile *t, struct format f
     static const struct format name = __VA_ARGS__;                                                                     \
     TILES(name, 1)                                                                                                     \
     TILES(name, 2)                                                                                                     \
-    TILES(name, 3) TILES(name, 4) TILES(name, 5)                                                                       \
+    TILES(name, 3)                                                                                                     \
+    TILES(name, 4) TILES(name, 5)                                                                                      \
         TILES(name, 6) static tile_fn *const name##_tiles[TILE_ROWS][3] = {TILE_ROW(name, 1), TILE_ROW(name, 2),       \
                                                                            TILE_ROW(name, 3), TILE_ROW(name, 4),       \
                                                                            TILE_ROW(name, 5), TILE_ROW(name, 6)};
