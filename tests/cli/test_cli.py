@@ -259,7 +259,6 @@ class Cli(unittest.TestCase):
             ("--top-p", ("run", tiny, "-p", "a", "--top-p", "0")),
             ("--mem", ("run", tiny, "-p", "a", "--mem", "4X")),
             ("--kv", ("run", tiny, "-p", "a", "--kv", "f3")),
-            ("--act", ("run", tiny, "-p", "a", "--act", "auto")),
             ("--isa", ("run", tiny, "-p", "a", "--isa", "sse")),
             ("--ids", ("run", tiny, "--ids", "1,,2")),
             ("--ids", ("run", tiny, "--ids", "1", "-p", "a")),
@@ -297,6 +296,7 @@ class Cli(unittest.TestCase):
         self.fails(FAILED, "missing", "run", self.tiny, "-f", self.path("missing"), "--json")
         self.fails(FAILED, "300", "run", self.tiny, "--ids", "1,300", "--json", "--logits", self.path("x.st"))
         self.assertFalse(os.path.exists(self.path("x.st")))
+        self.fails(FAILED, ("auto", "not offered"), "run", self.tiny, "-p", "a", "--act", "auto", "--json")
         self.fails(FAILED, "context", "run", self.tiny, "--ids", ",".join(["1"] * 400), "--json")
         self.assertEqual([x for x in os.listdir(self.folder.name) if "tmp" in x], [])
 
