@@ -19,7 +19,8 @@
  * Rules that hold everywhere:
  *   - A function that can fail returns `cadre_err`: 0 is success. What went wrong, where, what was expected and
  *     found, and what to do, is put into the caller's `cadre_error` (which may be NULL). The library never prints
- *     and never exits.
+ *     and never exits. (One exception: working memory that turns out smaller than its own plan is a bug of the
+ *     library, and aborts with a message rather than write past its end.)
  *   - Option structs are filled by their `_default` function and then changed. Pointers in them are borrowed for
  *     the length of the call.
  *   - What `_open` or `_new` gives belongs to the caller until `_close` or `_free`; these accept NULL. A pointer
@@ -249,7 +250,7 @@ CADRE_API cadre_bench_options cadre_bench_options_default(void);
 typedef struct cadre_bench_result {
     cadre_spread prompt_tokens_per_s, tokens_per_s;
     double read_bandwidth;    /* bytes/s, measured in the same run: best of 1 and all threads over 1 GiB */
-    double compute_roof;      /* FLOP/s of fused multiply-adds in registers, all threads */
+    double compute_roof;      /* FLOP/s of the f32 product kernel on operands in cache, all threads */
     uint64_t bytes_per_token; /* weights read for one token */
     double bandwidth_share, compute_share;
 } cadre_bench_result;
@@ -271,8 +272,11 @@ typedef struct cadre_train_progress {
     int64_t step, tokens, tokens_total;
     double loss; /* nats per token: of this step; eval: of the held-out tokens */
     double lr, grad_norm, tokens_per_s;
-    double load_max_mean, load_entropy, router_entropy;
-    int n_domains; /* eval: held-out bits per byte of each domain, NaN if it has none */
+    double load_max_mean;  /* tokens of the busiest expert / mean, worst layer, this step: 1 is even */
+    double load_entropy;   /* of the load in nats, mean over MoE layers, this step: at most ln(experts) */
+    double router_entropy; /* of single tokens' routing scores in nats, mean over tokens (of the step's last
+                              micro-batch) and MoE layers */
+    int n_domains;         /* eval: held-out bits per byte of each domain, NaN if it has none */
     const char *const *domain_names;
     const double *domain_bits;
 } cadre_train_progress;

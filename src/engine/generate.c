@@ -1,3 +1,5 @@
+/* Generation: prompt in chunks through a session, then one token a step; text is handed out as whole UTF-8 characters
+ * and held back while it may still become the stop text. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,3 +1,4 @@
+/* What a model file says of itself, from its header alone: no weight is read. */
 #include <stdio.h>
 #include <string.h>
 

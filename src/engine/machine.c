@@ -1,3 +1,4 @@
+/* What this library and this machine are. */
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>

@@ -1,3 +1,4 @@
+/* A model file in another number format: keys are copied, tensors decoded to f32 and encoded again. */
 #include <string.h>
 
 #include "file/gguf.h"

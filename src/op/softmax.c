@@ -9,7 +9,7 @@
 /* Natural logarithm of a positive, normal number. The C library's differs between processors in the last bit; this one
  * is plain arithmetic: x = m 2^e with m in [√½, √2), log m = 2 artanh t = 2 (t + t³/3 + t⁵/5 + …), t = (m - 1) / (m +
  * 1); |t| < 0.172, so the first term left out is below 1e-18. */
-static double exact_log(double x)
+static double plain_log(double x)
 {
     int e;
     double m = frexp(x, &e);
@@ -28,7 +28,7 @@ real op_row_logsumexp(const struct kernels *k, const real *x, int64_t n)
     real chunk[EXP_CHUNK], max = k->max(x, n), sum = 0;
     for (int64_t i = 0; i < n; i += EXP_CHUNK)
         sum += k->exp_sum(chunk, x + i, max, min_i64(EXP_CHUNK, n - i));
-    return max + (real)exact_log((double)sum);
+    return max + (real)plain_log((double)sum);
 }
 
 struct softmax {
