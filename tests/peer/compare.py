@@ -51,7 +51,7 @@ def cadre(*arguments):
 
 def rows_of_cadre(program, model, ids, folder):
     out = folder / "logits.safetensors"
-    cadre(program, "run", model, "--ids", ",".join(map(str, ids)), "-n", "1", "--temp", "0", "--logits", out,
+    cadre(program, "run", model, "--ids", ",".join(map(str, ids)), "-n", "0", "--logits", out,
           "--act", "f32", "--kv", "f32", "-t", "2", "-q")
     tensors = read_safetensors(out)
     shape, logits = tensors["logits"]
