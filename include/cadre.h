@@ -157,7 +157,8 @@ typedef struct cadre_generate_options {
     bool ignore_eos;
     const char *stop; /* generation ends before this text would appear; NULL: none */
     const char *kv;   /* "f32" (default), "f16", "bf16", "q8_0" */
-    const char *act;  /* "f32" */
+    const char *act;  /* "f32" (default), or "auto": activations rounded to blocks of 8-bit numbers before products
+                         with block-quantized weights. Lossy; what engines with integer products compute */
     /* Text as it comes, whole UTF-8 characters; false stops. */
     bool (*on_text)(void *user, const char *text, size_t n);
     /* Asked between steps; true cancels. Safe to answer from a flag that a signal handler sets. */

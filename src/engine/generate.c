@@ -46,8 +46,10 @@ static cadre_err read_options(struct job *j, struct session_options *so, cadre_e
           (long long)o->max_tokens);
     CHECK(err, o->context >= 0, CADRE_E_ARG, "context: expected at least 0 (as needed), found %lld",
           (long long)o->context);
-    CHECK(err, !o->act || strcmp(o->act, "f32") == 0, CADRE_E_UNSUPPORTED,
-          "act: expected f32, found '%s'; products on block-quantized activations (auto) are not offered yet", o->act);
+    const char *act = o->act ? o->act : "f32";
+    so->block_activations = strcmp(act, "auto") == 0;
+    CHECK(err, so->block_activations || strcmp(act, "f32") == 0, CADRE_E_ARG, "act: expected f32 or auto, found '%s'",
+          act);
     const char *kv = o->kv ? o->kv : "f32";
     so->kv = dtype_by_name(kv);
     CHECK(err, so->kv == DTYPE_F32 || so->kv == DTYPE_F16 || so->kv == DTYPE_BF16 || so->kv == DTYPE_Q8_0, CADRE_E_ARG,

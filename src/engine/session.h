@@ -10,7 +10,8 @@ enum { SESSION_CHUNK = 256 }; /* tokens of a prompt that go through the model at
 struct session_options {
     int64_t n_ctx;
     enum dtype kv;
-    bool all_logits; /* logits of every fed position, not only of the last */
+    bool block_activations; /* as in struct op_ctx */
+    bool all_logits;        /* logits of every fed position, not only of the last */
     bool routing;
 };
 

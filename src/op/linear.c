@@ -177,12 +177,43 @@ static void linear_back(struct op_ctx *c, void *saved)
     }
 }
 
+#ifndef CADRE_F64
+static void round_rows(void *arg, int64_t from, int64_t to)
+{
+    const struct linear *l = arg; /* x → y, k wide */
+    const struct dtype_info *q8_0 = dtype_info(DTYPE_Q8_0);
+    unsigned char block[64];
+    for (int64_t i = from * l->w->k; i < to * l->w->k; i += q8_0->block) {
+        q8_0->encode(l->x->x + i, block, q8_0->block);
+        q8_0->decode(block, l->y->x + i, q8_0->block);
+    }
+}
+#endif
+
+/* x as products with block-quantized weights are asked to see it; x itself otherwise. */
+static struct tensor *activations(struct op_ctx *c, const struct linear *l)
+{
+#ifndef CADRE_F64
+    if (c->block_activations && !l->w->param && dtype_info(l->w->packed->type)->block > 1) {
+        struct linear job = {.x = l->x, .y = op_new2(c, tensor_rows(l->x), l->w->k), .w = l->w};
+        op_rows_run(c, tensor_rows(l->x), l->w->k, round_rows, &job);
+        return job.y;
+    }
+#endif
+    (void)c;
+    return l->x;
+}
+
 static struct tensor *linear(struct op_ctx *c, struct linear l)
 {
     const struct weight *w = l.w;
     assert(tensor_cols(l.x) == w->k);
     l.y = op_new2(c, tensor_rows(l.x), w->n);
-    run_product(c, &l, FORWARD, NULL, false);
+    size_t mark = arena_mark(c->arena);
+    struct linear product = l;
+    product.x = activations(c, &l);
+    run_product(c, &product, FORWARD, NULL, false);
+    arena_reset(c->arena, mark);
     if (l.bias) {
         struct bias_job job = {c, &l, NULL};
         op_rows_run(c, tensor_rows(l.x), w->n, bias_rows, &job);

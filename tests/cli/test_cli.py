@@ -131,6 +131,15 @@ class Cli(unittest.TestCase):
         self.assertEqual(self.json(*base, "--ctx", 8)["stopped_by"], "context")
         for kv in ("f32", "f16", "bf16", "q8_0"):
             self.assertTrue(self.json(*base, "--kv", kv)["ids"])
+        q8_0, rows = self.path("q8_0.gguf"), {}
+        self.assertEqual(cadre("quantize", self.tiny, "--type", "q8_0", "-o", q8_0, "-q")[0], DONE)
+        for model in (self.tiny, q8_0):
+            for act in ("f32", "auto"):
+                self.json("run", model, "--ids", "5,6,7", "-n", 0, "--act", act, "--logits", self.path("act.st"))
+                rows[model, act] = tensors(self.path("act.st"))["logits"][2]
+        distance = max(abs(a - b) for a, b in zip(rows[q8_0, "f32"], rows[q8_0, "auto"]))
+        self.assertTrue(0 < distance < 0.5, distance)
+        self.assertEqual(rows[self.tiny, "f32"], rows[self.tiny, "auto"])  # no weights in blocks, nothing to round
         verbose = cadre(*base, "-v")[2]
         self.assertIn("threads", verbose)
         self.fails(FAILED, ("budget", "MiB"), *base, "--mem", "64K")
@@ -258,6 +267,7 @@ class Cli(unittest.TestCase):
             ("--temp", ("run", tiny, "-p", "a", "--temp", "nan")),
             ("--top-p", ("run", tiny, "-p", "a", "--top-p", "0")),
             ("--mem", ("run", tiny, "-p", "a", "--mem", "4X")),
+            ("--act", ("run", tiny, "-p", "a", "--act", "f64")),
             ("--kv", ("run", tiny, "-p", "a", "--kv", "f3")),
             ("--isa", ("run", tiny, "-p", "a", "--isa", "sse")),
             ("--ids", ("run", tiny, "--ids", "1,,2")),
@@ -296,7 +306,6 @@ class Cli(unittest.TestCase):
         self.fails(FAILED, "missing", "run", self.tiny, "-f", self.path("missing"), "--json")
         self.fails(FAILED, "300", "run", self.tiny, "--ids", "1,300", "--json", "--logits", self.path("x.st"))
         self.assertFalse(os.path.exists(self.path("x.st")))
-        self.fails(FAILED, ("auto", "not offered"), "run", self.tiny, "-p", "a", "--act", "auto", "--json")
         self.fails(FAILED, "context", "run", self.tiny, "--ids", ",".join(["1"] * 400), "--json")
         self.assertEqual([x for x in os.listdir(self.folder.name) if "tmp" in x], [])
 

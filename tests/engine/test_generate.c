@@ -281,8 +281,8 @@ static void wrong_options_are_named(void **state)
     assert_int_equal(cadre_generate(m, "", &o, NULL, NULL), CADRE_E_ARG);
     o.kv = "q4_k";
     assert_fails(cadre_generate(m, "a", &o, NULL, &e), CADRE_E_ARG, &e, "kv: expected f32, f16, bf16 or q8_0");
-    o = cadre_generate_options_default(), o.act = "auto";
-    assert_fails(cadre_generate(m, "a", &o, NULL, &e), CADRE_E_UNSUPPORTED, &e, "act");
+    o = cadre_generate_options_default(), o.act = "f64";
+    assert_fails(cadre_generate(m, "a", &o, NULL, &e), CADRE_E_ARG, &e, "act: expected f32 or auto");
     o = cadre_generate_options_default(), o.max_tokens = -1;
     assert_fails(cadre_generate(m, "a", &o, NULL, &e), CADRE_E_ARG, &e, "found -1");
     o = cadre_generate_options_default(), o.stop = "";

@@ -164,6 +164,49 @@ static void linear_values(void **state)
     assert_memory_equal(y->x, z->x, (size_t)tensor_count(y) * sizeof(real));
 }
 
+/* Rounded activations: the bytes of a product with rows that went through q8_0 blocks, and only where weights are in
+ * blocks; x itself is left alone, and the plan knows the rounded copy. */
+static void block_activations_are_rounded_rows(void **state)
+{
+    struct world *w = *state;
+    enum { M = 7, N = 21, K = 96 };
+    struct tensor *x = normal(w, M, K), *param = normal(w, N, K);
+    const struct dtype_info *q8_0 = dtype_info(DTYPE_Q8_0);
+    unsigned char rows[N * K / 32 * 34], rounded[M * K / 32 * 34];
+    real before[M * K];
+    memcpy(before, x->x, sizeof before);
+    struct tensor *coarse = op_new2(&w->c, M, K);
+    q8_0->encode(x->x, rounded, M * K);
+    q8_0->decode(rounded, coarse->x, M * K);
+    q8_0->encode(param->x, rows, N * K);
+    static const enum dtype types[] = {DTYPE_Q8_0, DTYPE_F32};
+    for (int t = 0; t < 2; t++) {
+        void *data = arena_alloc(&w->arena, packed_bytes(types[t], N, K));
+        packed_fill(data, types[t], t ? (const void *)param->x : rows, N, K);
+        struct packed packed = {types[t], N, K, data};
+        struct weight weight = {.n = N, .k = K, .packed = &packed};
+        struct tensor *exact = op_linear(&w->c, t ? x : coarse, &weight, NULL);
+        struct op_ctx c = w->c;
+        c.block_activations = true;
+        size_t start = arena_mark(&w->arena);
+        w->arena.peak = start;
+        struct tensor *y = op_linear(&c, x, &weight, NULL);
+        size_t used = w->arena.peak - start;
+        assert_memory_equal(y->x, exact->x, sizeof(real) * M * N);
+        assert_memory_equal(x->x, before, sizeof before);
+        struct arena measure, plan;
+        cadre_error e = {0};
+        arena_init_measuring(&measure);
+        assert_ok(arena_init(&plan, 1 << 20, &e), e);
+        c.arena = &measure;
+        c.plan = &plan;
+        c.dry = true;
+        op_linear(&c, x, &weight, NULL);
+        assert_int_equal(measure.peak, used);
+        arena_destroy(&plan);
+    }
+}
+
 static void embed_decodes_rows(void **state)
 {
     struct world *w = *state;
@@ -633,6 +676,7 @@ int main(void)
         TEST(unary_values),
         TEST(row_values),
         TEST(linear_values),
+        TEST(block_activations_are_rounded_rows),
         TEST(embed_decodes_rows),
         TEST(columns_and_broadcasts),
         TEST(cross_entropy_value),

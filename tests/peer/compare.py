@@ -8,7 +8,8 @@ allows it and F32 keys and values.
   - the F32 twin of the model (cadre quantize --type f32): same numbers in, so logits within 2e-4;
   - the model itself: llama.cpp rounds activations to 8 bits before products with quantized weights, cadre does not
     (--act f32), so the distributions must be close (mean KL at most 3e-3 nats) and the likeliest token the same
-    wherever the peer, on the F32 twin, prefers it by more than 0.1.
+    wherever the peer, on the F32 twin, prefers it by more than 0.1;
+  - the model itself with --act auto, which rounds as the peer does: the same, by the peer's own margin.
 Exit status: 0 agreement, 1 disagreement, 77 (skipped) when the peer or the model is not there.
 """
 
@@ -49,10 +50,10 @@ def cadre(*arguments):
     return done.stdout
 
 
-def rows_of_cadre(program, model, ids, folder):
+def rows_of_cadre(program, model, ids, folder, act):
     out = folder / "logits.safetensors"
     cadre(program, "run", model, "--ids", ",".join(map(str, ids)), "-n", "0", "--logits", out,
-          "--act", "f32", "--kv", "f32", "-t", "2", "-q")
+          "--act", act, "--kv", "f32", "-t", "2", "-q")
     tensors = read_safetensors(out)
     shape, logits = tensors["logits"]
     if list(tensors["tokens"][1]) != ids or shape[0] != len(ids):
@@ -78,7 +79,7 @@ def margin(row):
     return first - max(x for i, x in enumerate(row) if i != row.index(first))
 
 
-def compare(program, model, prompts, folder, exact=None):
+def compare(program, model, prompts, folder, act="f32", exact=None):
     """(largest difference, mean KL, positions, different choices with a clear margin, the peer's rows) over all prompts
 
     The margin is that of `exact`, the peer's rows without rounded activations: where those hardly prefer one token,
@@ -87,7 +88,7 @@ def compare(program, model, prompts, folder, exact=None):
     try:
         for ids in prompts:
             rows += peer.run(ids)[0]
-            for a in rows_of_cadre(program, model, ids, folder):
+            for a in rows_of_cadre(program, model, ids, folder, act):
                 b, clear = rows[count], (exact or rows)[count]
                 if len(a) != len(b) or not all(map(math.isfinite, a)):
                     raise Disagreement(f"rows of {len(a)} and {len(b)} logits, or logits that are not finite")
@@ -120,9 +121,13 @@ def main():
             worst, mean, count, flips, exact = compare(program, twin, prompts, folder)
             print(f"F32 twin: {count} positions, largest difference {worst:.2e} (at most {MAX_ABS:.0e}), KL {mean:.1e}")
             failed = worst > MAX_ABS or flips > 0
-            worst, mean, count, flips, _ = compare(program, model, prompts, folder, exact)
+            worst, mean, count, flips, _ = compare(program, model, prompts, folder, exact=exact)
             print(f"{model.name}: {count} positions, mean KL {mean:.2e} (at most {MEAN_KL:.0e}), largest difference "
                   f"{worst:.2e}, {flips} other choices with a margin above {MARGIN}")
+            failed |= mean > MEAN_KL or flips > 0
+            worst, mean, _, flips, _ = compare(program, model, prompts, folder, act="auto")
+            print(f"the same with --act auto: mean KL {mean:.2e}, largest difference {worst:.2e}, {flips} other choices "
+                  f"where the peer prefers one by more than {MARGIN}")
             failed |= mean > MEAN_KL or flips > 0
     except PeerMissing as missing:
         print(f"skipped: {missing}")
