@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -87,6 +88,8 @@ int cli_print_json(json_t *j); /* one line on standard output; takes j; EXIT_DON
 const char *cli_bytes(double n);
 const char *cli_count(double n);
 
+/* Put `text` in place of the terminal line that the cursor is on, cut to the terminal's width. */
+void cli_rewrite_line(FILE *f, const char *text);
 /* A progress line on standard error, only when that is a terminal and not quiet. done == total ends it. */
 void cli_progress(bool quiet, const char *what, double done, double total);
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -232,17 +233,27 @@ const char *cli_count(double n)
     return scaled(n, 1000, units, 5);
 }
 
+void cli_rewrite_line(FILE *f, const char *text)
+{
+    struct winsize w = {0};
+    int columns = ioctl(fileno(f), TIOCGWINSZ, &w) == 0 && w.ws_col > 1 ? w.ws_col - 1 : 79;
+    int n = (int)strnlen(text, (size_t)columns);
+    while (text[n] && n > 0 && (text[n] & 0xc0) == 0x80) /* not in the middle of a character */
+        n--;
+    fprintf(f, "\r\033[K%.*s", n, text);
+    fflush(f);
+}
+
 void cli_progress(bool quiet, const char *what, double done, double total)
 {
     enum { WIDTH = 24 };
+    char line[160];
     if (quiet || !isatty(STDERR_FILENO))
         return;
     int full = total > 0 ? (int)(WIDTH * done / total) : 0;
-    fprintf(stderr, "\r\033[K%3.0f %% [%.*s%*s] %.48s", total > 0 ? 100 * done / total : 0, full,
-            "========================", WIDTH - full, "", what);
-    if (done >= total)
-        fprintf(stderr, "\r\033[K");
-    fflush(stderr);
+    snprintf(line, sizeof line, "%3.0f %% [%.*s%*s] %.100s", total > 0 ? 100 * done / total : 0, full,
+             "========================", WIDTH - full, "", what);
+    cli_rewrite_line(stderr, done < total ? line : "");
 }
 
 static volatile sig_atomic_t interrupted;

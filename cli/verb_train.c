@@ -44,10 +44,16 @@ static void print_step(struct view *v, const cadre_train_progress *p)
     if (!v->terminal && now < v->last + 10 && p->tokens < p->tokens_total)
         return;
     v->last = now;
-    printf("%sstep %lld  %s of %s tokens  loss %.4f  %s tokens/s  load %.2f  entropy %.2f  lr %.2e  %d:%02d left%s",
-           v->terminal ? "\r\033[K" : "", (long long)p->step, cli_count((double)p->tokens),
-           cli_count((double)p->tokens_total), v->loss, cli_count(p->tokens_per_s), p->load_max_mean, p->router_entropy,
-           p->lr, (int)(left / 3600), (int)(left / 60) % 60, v->terminal ? "" : "\n");
+    char line[256];
+    snprintf(line, sizeof line,
+             "step %lld  %s of %s tokens  loss %.4f  %s tokens/s  %d:%02d left  load %.2f  entropy %.2f  lr %.2e",
+             (long long)p->step, cli_count((double)p->tokens), cli_count((double)p->tokens_total), v->loss,
+             cli_count(p->tokens_per_s), (int)(left / 3600), (int)(left / 60) % 60, p->load_max_mean, p->router_entropy,
+             p->lr);
+    if (v->terminal)
+        cli_rewrite_line(stdout, line);
+    else
+        puts(line);
     fflush(stdout);
 }
 
