@@ -46,8 +46,8 @@ fuzz: | .setup-done
 cov: | .setup-done
 	tools/setup cov
 	[ -d build-cov ] || meson setup build-cov -Db_coverage=true --buildtype=debug
-	meson test -C build-cov --print-errorlogs
-	ninja -C build-cov coverage-text && cat build-cov/meson-logs/coverage.txt
+	meson test -C build-cov --print-errorlogs -t 4 --no-suite peer --no-suite tools
+	gcovr --root . --filter src/ --filter cli/ --gcov-ignore-parse-errors build-cov
 
 format:
 	git ls-files '*.c' '*.h' | xargs clang-format -i
