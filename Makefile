@@ -47,7 +47,7 @@ cov: | .setup-done
 	tools/setup cov
 	[ -d build-cov ] || meson setup build-cov -Db_coverage=true --buildtype=debug
 	meson test -C build-cov --print-errorlogs -t 4 --no-suite peer --no-suite tools
-	gcovr --root . --filter src/ --filter cli/ --gcov-ignore-parse-errors build-cov
+	gcovr --root . --filter src/ --filter cli/ --gcov-ignore-parse-errors build-cov/libcadre-internal.a.p build-cov/cadre.p
 
 format:
 	git ls-files '*.c' '*.h' | xargs clang-format -i
