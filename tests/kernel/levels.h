@@ -3,6 +3,7 @@
 #define CADRE_TESTS_KERNEL_LEVELS_H
 
 #include "test.h"
+#include "isa.h"
 
 #include <math.h>
 
@@ -20,11 +21,7 @@ static inline struct levels levels_all(void)
     struct levels l = {.count = 0};
     struct cpu cpu;
     cpu_detect(&cpu);
-    enum isa best = cpu.best;
-    const char *limit = getenv("CADRE_ISA");
-    cadre_error e;
-    if (limit && isa_parse(limit, &cpu, &best, &e) != CADRE_OK)
-        fail_msg("%s", e.text);
+    enum isa best = test_isa(&cpu);
     for (int i = 0; i <= (int)best; i++)
         kernels_init(&l.of[l.count++], &cpu, (enum isa)i);
     return l;

@@ -3,6 +3,7 @@
 #define CADRE_TESTS_MODEL_TEST_H
 
 #include "test.h"
+#include "isa.h"
 
 #include "model/model.h"
 
@@ -12,7 +13,7 @@ static inline struct kernels *test_kernels(enum isa limit)
     struct cpu cpu;
     cpu_detect(&cpu);
     memset(&k, 0, sizeof k);
-    kernels_init(&k, &cpu, limit < cpu.best ? limit : cpu.best);
+    kernels_init(&k, &cpu, limit < test_isa(&cpu) ? limit : test_isa(&cpu));
     return &k;
 }
 

@@ -2,6 +2,7 @@
  * files of tests/golden/make_torch_gradients.py. The spec comes from a file's metadata, so the script alone says what
  * is checked. */
 #include "test.h"
+#include "isa.h"
 
 #include <math.h>
 
@@ -211,7 +212,7 @@ static void check_golden(const char *name)
     struct tape tape = {0};
     cadre_error e = {0};
     cpu_detect(&cpu);
-    kernels_init(&kernels, &cpu, cpu.best);
+    kernels_init(&kernels, &cpu, test_isa(&cpu));
 
     /* The dry run sizes the arena of the real one to the byte. */
     arena_init_measuring(&measure);

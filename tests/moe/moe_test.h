@@ -4,6 +4,7 @@
 #define CADRE_TESTS_MOE_TEST_H
 
 #include "op/gradcheck.h"
+#include "isa.h"
 
 #include "moe/moe.h"
 
@@ -25,7 +26,7 @@ static inline struct fixture *fixture_new(uint64_t seed)
     assert_non_null(f);
     struct cpu cpu;
     cpu_detect(&cpu);
-    kernels_init(&f->kernels, &cpu, cpu.best);
+    kernels_init(&f->kernels, &cpu, test_isa(&cpu));
     assert_ok(arena_init(&f->arena, (size_t)256 << 20, &e), e);
     f->c = (struct op_ctx){.k = &f->kernels, .arena = &f->arena};
     rng_seed(&f->rng, seed);

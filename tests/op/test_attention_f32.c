@@ -1,6 +1,7 @@
 /* Attention in the float build: a row's bytes depend on its sequence and position alone. One reference run of several
  * sequences in one call; every other way to the same rows must give the same bytes. */
 #include "test.h"
+#include "isa.h"
 
 #include <math.h>
 
@@ -60,7 +61,7 @@ static void fixture_init(struct fixture *f, const struct shape *s)
     *f = (struct fixture){.shape = s};
     cadre_error e = {0};
     cpu_detect(&f->cpu);
-    kernels_init(&f->k, &f->cpu, f->cpu.best);
+    kernels_init(&f->k, &f->cpu, test_isa(&f->cpu));
     rng_seed(&f->rng, 41);
     assert_ok(arena_init(&f->arena, (size_t)64 << 20, &e), e);
     for (int i = 0; i < N_SEQ; i++)

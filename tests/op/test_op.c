@@ -1,6 +1,7 @@
 /* Operators in the float build: values against plain double loops, choices and plans against their definition, the same
  * bytes for any number of threads and any batch, no malloc, and the planned memory. */
 #include "test.h"
+#include "isa.h"
 
 #include <math.h>
 
@@ -47,7 +48,7 @@ static int world_new(void **state)
     cadre_error e = {0};
     struct cpu cpu;
     cpu_detect(&cpu);
-    kernels_init(&w->kernels, &cpu, cpu.best);
+    kernels_init(&w->kernels, &cpu, test_isa(&cpu));
     assert_ok(arena_init(&w->arena, 64 << 20, &e), e);
     rng_seed(&w->rng, 7);
     w->c = (struct op_ctx){.k = &w->kernels, .arena = &w->arena};

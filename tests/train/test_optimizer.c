@@ -1,5 +1,6 @@
 /* AdamW, its schedule and clipping, against the formulas in double. */
 #include "train_test.h"
+#include "isa.h"
 
 #include <math.h>
 
@@ -21,7 +22,7 @@ static int bench_open(void **state)
     struct cpu cpu;
     cadre_error e = {0};
     cpu_detect(&cpu);
-    kernels_init(&b->kernels, &cpu, cpu.best);
+    kernels_init(&b->kernels, &cpu, test_isa(&cpu));
     assert_ok(train_config_parse(&b->cfg, "t.ini", TINY_MODEL TINY_TRAIN "tokens = 100000\nlr_final = 1e-4\n", &e), e);
     b->cfg.spec.n_vocab = 5003;
     assert_ok(pool_new(&b->pool, 2, &e), e);
