@@ -84,6 +84,10 @@ struct tensor *op_combine(struct op_ctx *c, struct tensor *rows, struct tensor *
 /* ---- loss.c: mean over rows with target >= 0 of -log softmax(logits)[target]; fused backward */
 struct tensor *op_cross_entropy(struct op_ctx *c, struct tensor *logits, const int32_t *target); /* [1, 1] */
 
+/* ---- head.c: op_cross_entropy(op_linear(x, w, NULL), target) that never holds the logits of all rows; with a tape the
+ * gradients are made in the forward pass, chunk by chunk */
+struct tensor *op_head_loss(struct op_ctx *c, struct tensor *x, const struct weight *w, const int32_t *target);
+
 /* ---- gru.c: one step of a GRU cell (Cho et al. 2014, PyTorch's gate order r, z, n); x [n, i], h [n, d] */
 struct tensor *op_gru_cell(struct op_ctx *c, struct tensor *x, struct tensor *h, const struct weight *w_input,
                            const struct weight *w_hidden, struct tensor *b_input, struct tensor *b_hidden);

@@ -301,6 +301,46 @@ static void cross_entropy_value(void **state)
     assert_true(op_cross_entropy(&w->c, x, target)->x[0] == 0);
 }
 
+/* The fused loss is that of logits as a whole, and the same bytes for any number of threads, gradients too. */
+static void head_loss_is_cross_entropy(void **state)
+{
+    struct world *w = *state;
+    enum { ROWS = 700, D = 40, V = 130 };
+    struct tensor *x = normal(w, ROWS, D), *m = normal(w, V, D);
+    struct weight weight = {.n = V, .k = D, .param = m};
+    int32_t target[ROWS];
+    real *first = malloc(sizeof *first * (1 + (ROWS + V) * D)), *g = calloc(sizeof *g, (ROWS + V) * D);
+    assert_true(first && g);
+    for (int i = 0; i < ROWS; i++)
+        target[i] = i % 5 == 1 ? -1 : i % V;
+    for (int precision = 0; precision < 2; precision++)
+        for (int threads = 1; threads <= 3; threads++) {
+            struct op_ctx c = w->c;
+            struct tape tape = {0};
+            cadre_error e = {0};
+            size_t mark = arena_mark(c.arena);
+            c.precision = precision ? GEMM_BF16 : GEMM_F32;
+            assert_ok(pool_new(&c.pool, threads, &e), e);
+            real whole = op_cross_entropy(&c, op_linear(&c, x, &weight, NULL), target)->x[0];
+            real plain = op_head_loss(&c, x, &weight, target)->x[0];
+            assert_memory_equal(&whole, &plain, sizeof whole);
+            memset(g, 0, sizeof *g * (ROWS + V) * D);
+            x->g = g, m->g = g + ROWS * D, x->track = m->track = true;
+            c.tape = &tape;
+            struct tensor *loss = op_head_loss(&c, x, &weight, target);
+            assert_memory_equal(loss->x, &whole, sizeof whole);
+            tape_backward(&c, loss, (real)0.25);
+            x->track = m->track = false;
+            if (threads == 1)
+                memcpy(first, g, sizeof *g * (ROWS + V) * D);
+            assert_memory_equal(first, g, sizeof *g * (ROWS + V) * D);
+            arena_reset(c.arena, mark);
+            pool_free(c.pool);
+        }
+    free(first);
+    free(g);
+}
+
 /* ---- choices */
 
 struct ranked {
@@ -681,6 +721,7 @@ int main(void)
         TEST(embed_decodes_rows),
         TEST(columns_and_broadcasts),
         TEST(cross_entropy_value),
+        TEST(head_loss_is_cross_entropy),
         TEST(topk_is_the_sorted_choice),
         TEST(groups_mask_experts),
         TEST(dispatch_plan_is_a_stable_sort),
