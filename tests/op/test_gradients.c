@@ -31,7 +31,7 @@ struct unary_case {
 static const struct unary_case unary_cases[] = {
     {"silu", op_silu},           {"gelu", op_gelu},       {"relu2", op_relu2},     {"sigmoid", op_sigmoid},
     {"tanh", op_tanh},           {"softmax", op_softmax}, {"row_sum", op_row_sum}, {"col_mean", op_col_mean},
-    {"logsumexp", op_logsumexp}, {"sum", op_sum},         {"mean", op_mean},
+    {"logsumexp", op_logsumexp}, {"sum", op_sum},         {"mean", op_mean},       {"softplus", op_softplus},
 };
 
 static struct tensor *build_unary(struct op_ctx *c, struct tensor **p, void *arg)
@@ -152,6 +152,13 @@ static struct tensor *build_layernorm(struct op_ctx *c, struct tensor **p, void 
     return op_layernorm(c, p[0], p[1], p[2], (real)1e-3);
 }
 
+/* Rows longer and shorter than the smallest length */
+static struct tensor *build_l2norm(struct op_ctx *c, struct tensor **p, void *arg)
+{
+    (void)arg;
+    return op_l2norm(c, p[0], (real)1.5);
+}
+
 static void norms(void **s)
 {
     (void)s;
@@ -162,6 +169,7 @@ static void norms(void **s)
         struct tensor *p[] = {grad_param2(&rng, rows, cols), grad_param(&rng, 1, &cols), grad_param(&rng, 1, &cols)};
         gradcheck(&ctx, &rng, "rmsnorm", build_rmsnorm, NULL, 2, p);
         gradcheck(&ctx, &rng, "layernorm", build_layernorm, NULL, 3, p);
+        gradcheck(&ctx, &rng, "l2norm", build_l2norm, NULL, 1, p);
         p[0]->track = false; /* a frozen input, trained weights; and the reverse */
         gradcheck(&ctx, &rng, "layernorm", build_layernorm, NULL, 3, p);
         p[0]->track = true;

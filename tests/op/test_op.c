@@ -87,7 +87,7 @@ static void unary_values(void **state)
     x->x[0] = 0, x->x[1] = 30, x->x[2] = -30;
     struct tensor *silu = op_silu(&w->c, x), *gelu = op_gelu(&w->c, x), *relu2 = op_relu2(&w->c, x),
                   *sigmoid = op_sigmoid(&w->c, x), *t = op_tanh(&w->c, x), *scale = op_scale(&w->c, x, 3),
-                  *swiglu = op_swiglu(&w->c, x, t);
+                  *swiglu = op_swiglu(&w->c, x, t), *softplus = op_softplus(&w->c, x);
     for (int i = 0; i < 3000; i++) {
         double v = (double)x->x[i], s = 1 / (1 + exp(-v));
         assert_near((double)sigmoid->x[i], s, 1e-6);
@@ -97,6 +97,7 @@ static void unary_values(void **state)
         assert_near((double)t->x[i], tanh(v), 1e-6);
         assert_near((double)scale->x[i], 3 * v, 1e-6);
         assert_near((double)swiglu->x[i], v * s * tanh(v), 1e-6);
+        assert_near((double)softplus->x[i], log1p(exp(v)), 1e-7);
     }
 }
 
@@ -108,7 +109,8 @@ static void row_values(void **state)
         int64_t rows = shape[n][0], d = shape[n][1];
         struct tensor *x = normal(w, rows, d), *g = normal(w, 1, d), *b = normal(w, 1, d);
         struct tensor *rms = op_rmsnorm(&w->c, x, g, (real)1e-5), *ln = op_layernorm(&w->c, x, g, b, (real)1e-5),
-                      *soft = op_softmax(&w->c, x), *lse = op_logsumexp(&w->c, x), *sum = op_row_sum(&w->c, x);
+                      *soft = op_softmax(&w->c, x), *lse = op_logsumexp(&w->c, x), *sum = op_row_sum(&w->c, x),
+                      *l2 = op_l2norm(&w->c, x, (real)1e-6);
         for (int64_t i = 0; i < rows; i++) {
             const real *r = x->x + i * d;
             double total = 0, squares = 0, centred = 0, exps = 0;
@@ -123,6 +125,7 @@ static void row_values(void **state)
             assert_near((double)lse->x[i], log(exps), 1e-6);
             for (int64_t j = 0; j < d; j++) {
                 double v = (double)r[j], weight = (double)g->x[j];
+                assert_near((double)l2->x[i * d + j], v / sqrt(squares), 1e-6);
                 assert_near((double)rms->x[i * d + j], v / sqrt(squares / (double)d + 1e-5) * weight, 1e-5);
                 assert_near((double)ln->x[i * d + j],
                             (v - total / (double)d) / sqrt(centred / (double)d + 1e-5) * weight + (double)b->x[j],
