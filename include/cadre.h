@@ -278,7 +278,12 @@ typedef struct cadre_train_progress {
     double router_entropy; /* of single tokens' routing scores in nats, mean over tokens (of the step's last
                               micro-batch) and MoE layers */
     uint64_t memory;       /* bytes planned: weights, gradients, optimizer, activations of a micro-batch */
-    int n_domains;         /* eval: held-out bits per byte of each domain, NaN if it has none */
+    /* Tokens of each expert in this step, [n_layers, n_experts] (zeros in dense layers), given about a hundred times a
+     * run, in steps that depend on the description alone; else NULL. */
+    const int64_t *load;
+    int64_t n_layers, n_experts;
+    double bits_per_byte; /* eval: of all held-out text looked at */
+    int n_domains;        /* eval: held-out bits per byte of each domain, NaN if it has none */
     const char *const *domain_names;
     const double *domain_bits;
 } cadre_train_progress;
@@ -287,7 +292,8 @@ typedef struct cadre_train_options {
     const char *config;      /* a training description; see models/ and README */
     const char *const *data; /* text files, one a domain */
     int n_data;
-    const char *out; /* the model to make; checkpoint, log and token files are kept beside it */
+    const char *out;    /* the model to make; checkpoint, log and token files are kept beside it */
+    const char *shared; /* NULL, or a folder for vocabulary and token files that several runs share */
     bool resume;
     int64_t tokens;                                                                /* 0: as the description says */
     int threads;                                                                   /* 0: physical cores */
@@ -304,6 +310,32 @@ CADRE_API char *cadre_train_progress_json(const cadre_train_progress *p);
 
 /* CADRE_E_CANCELLED when stopped by a callback: a checkpoint has been written. */
 CADRE_API cadre_err cadre_train(const cadre_train_options *options, cadre_error *err);
+
+/* ---- experiments: several variants of a training description, several seeds each ------------------------- */
+
+typedef struct cadre_experiment_progress {
+    const char *variant;
+    int64_t seed;
+    int run, n_runs;                  /* run counts from 1 */
+    double done;                      /* share of all tokens of all runs */
+    const cadre_train_progress *step; /* NULL: a finished run was found */
+} cadre_experiment_progress;
+
+typedef struct cadre_experiment_options {
+    const char *config;      /* an experiment description, docs/FORMATS.md */
+    const char *const *data; /* text files as for training */
+    int n_data;
+    const char *out; /* a folder: every run with its files; finished runs in it are kept, others go on */
+    int threads;     /* 0: physical cores */
+    const char *isa;
+    bool (*on_progress)(void *user, const cadre_experiment_progress *p);           /* false: checkpoint and stop */
+    bool (*on_prepare)(void *user, const char *what, int64_t done, int64_t total); /* false: stop */
+    void *user;
+} cadre_experiment_options;
+
+/* Trains what is not there yet. *json: one object with every variant's size, cost and runs, and means and deviations over
+ * seeds (fields: docs/FORMATS.md); freed with cadre_free. */
+CADRE_API cadre_err cadre_experiment(const cadre_experiment_options *options, char **json, cadre_error *err);
 
 #ifdef __cplusplus
 }

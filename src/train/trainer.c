@@ -68,9 +68,10 @@ struct trainer {
 
 static cadre_err make_paths(struct trainer *t, cadre_error *err)
 {
-    const char *out = t->opt->out;
-    bool ok = asprintf(&t->ckpt_path, "%s.ckpt", out) >= 0 && asprintf(&t->vocab_path, "%s.vocab", out) >= 0 &&
-              asprintf(&t->tokens_dir, "%s.tokens", out) >= 0 && asprintf(&t->log_path, "%s.log.jsonl", out) >= 0;
+    const char *out = t->opt->out, *shared = t->opt->shared;
+    bool ok = asprintf(&t->ckpt_path, "%s.ckpt", out) >= 0 && asprintf(&t->log_path, "%s.log.jsonl", out) >= 0 &&
+              asprintf(&t->vocab_path, "%s%s", shared ? shared : out, shared ? "/vocab" : ".vocab") >= 0 &&
+              asprintf(&t->tokens_dir, "%s%s", shared ? shared : out, shared ? "/tokens" : ".tokens") >= 0;
     CHECK(err, ok, CADRE_E_MEMORY, "%s: no memory for its name", out);
     CHECK(err, mkdir(t->tokens_dir, 0777) == 0 || errno == EEXIST, CADRE_E_IO, "%s: cannot be made: %s", t->tokens_dir,
           strerror(errno));
@@ -351,6 +352,15 @@ static cadre_err check_progress(struct trainer *t, double loss, double norm, cad
     return CADRE_OK;
 }
 
+/* Among the steps that are logged, the first after each hundredth of the run. */
+static bool load_due(const struct trainer *t)
+{
+    const struct train_config *c = &t->cfg;
+    int64_t before = max_i64(0, t->run.step - c->log_steps) * c->batch_tokens;
+    return t->run.step % c->log_steps == 0 && (int64_t)(100 * ((double)t->run.tokens / (double)c->tokens)) !=
+                                                  (int64_t)(100 * ((double)before / (double)c->tokens));
+}
+
 static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_error *err)
 {
     const struct train_config *c = &t->cfg;
@@ -387,6 +397,11 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
                                 .tokens_per_s = (double)c->batch_tokens / (clock_now() - start),
                                 .router_entropy = t->router_entropy,
                                 .memory = t->memory};
+    if (c->spec.n_expert && load_due(t)) {
+        p->load = t->count;
+        p->n_layers = c->spec.n_layer;
+        p->n_experts = c->spec.n_expert;
+    }
     int64_t n_moe = 0;
     for (int64_t l = 0; l < c->spec.n_layer; l++) {
         if (!spec_layer_is_moe(&c->spec, l))
@@ -402,10 +417,10 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
 }
 
 /* Bits per byte on the held-out end of each domain; NaN for a domain whose held-out part is shorter than a sequence. */
-static cadre_err evaluate(struct trainer *t, double *bits, double *loss, cadre_error *err)
+static cadre_err evaluate(struct trainer *t, double *bits, double *all_bits, double *loss, cadre_error *err)
 {
     double all_nats = 0;
-    int64_t all = 0;
+    int64_t all = 0, all_bytes = 0;
     int64_t seq = t->cfg.sequence, most = t->cfg.micro_tokens / seq;
     for (int d = 0; d < t->n_domains; d++) {
         const struct domain *dom = &t->domains[d];
@@ -427,8 +442,10 @@ static cadre_err evaluate(struct trainer *t, double *bits, double *loss, cadre_e
         }
         bits[d] = bytes ? nats / M_LN2 / (double)bytes : NAN;
         all_nats += nats;
+        all_bytes += bytes;
         all += done;
     }
+    *all_bits = all_bytes ? all_nats / M_LN2 / (double)all_bytes : NAN;
     *loss = all ? all_nats / (double)all : NAN;
     return CADRE_OK;
 }
@@ -453,9 +470,9 @@ static cadre_err tell(struct trainer *t, const cadre_train_progress *p, cadre_er
 
 static cadre_err tell_evaluation(struct trainer *t, cadre_error *err)
 {
-    double bits[TRAIN_MAX_DOMAINS], loss;
+    double bits[TRAIN_MAX_DOMAINS], all_bits, loss;
     const char *names[TRAIN_MAX_DOMAINS];
-    TRY(evaluate(t, bits, &loss, err));
+    TRY(evaluate(t, bits, &all_bits, &loss, err));
     for (int i = 0; i < t->n_domains; i++)
         names[i] = t->domains[i].name;
     cadre_train_progress p = {.event = "eval",
@@ -464,6 +481,7 @@ static cadre_err tell_evaluation(struct trainer *t, cadre_error *err)
                               .tokens_total = t->cfg.tokens,
                               .loss = loss,
                               .memory = t->memory,
+                              .bits_per_byte = all_bits,
                               .n_domains = t->n_domains,
                               .domain_names = names,
                               .domain_bits = bits};
