@@ -66,14 +66,14 @@ static struct tensor *attend(struct op_ctx *c, const struct model *m, int64_t la
 }
 
 static struct tensor *layer_forward(struct op_ctx *c, const struct model *m, int64_t i, const struct batch *b,
-                                    const int64_t *first, struct tensor *x, cadre_error *err)
+                                    const int64_t *first, struct tensor *x, struct moe_pass *pass, cadre_error *err)
 {
     const struct layer *l = &m->layers[i];
     x = op_add(c, x, attend(c, m, i, b, first, x));
     struct tensor *h = op_rmsnorm(c, x, l->ffn_norm, m->spec.norm_eps);
     struct tensor *y;
     if (spec_layer_is_moe(&m->spec, i)) {
-        y = moe_forward(c, &l->moe, h, b->hooks, b->routing ? &b->routing[i] : NULL, err);
+        y = moe_forward(c, &l->moe, h, pass, b->routing ? &b->routing[i] : NULL, err);
         if (!y)
             return NULL;
     } else {
@@ -98,11 +98,12 @@ struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct bat
 {
     const struct spec *s = &m->spec;
     const int64_t *first = first_positions(c, b);
+    struct moe_pass pass = {.hooks = b->hooks, .training = b->training};
     bool keep = c->tape || b->routing || b->hidden; /* somebody looks at intermediate results later */
     struct tensor *x = op_embed(c, &m->embedding, b->token, b->n_tok);
     for (int64_t i = 0; i < s->n_layer; i++) {
         size_t mark = arena_mark(c->arena);
-        struct tensor *y = layer_forward(c, m, i, b, first, x, err);
+        struct tensor *y = layer_forward(c, m, i, b, first, x, &pass, err);
         if (!y)
             return NULL;
         if (keep) {

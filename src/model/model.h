@@ -76,9 +76,10 @@ struct batch {
     const int32_t *slot;      /* [n_seq] cache sequence of each; with kv */
     const int32_t *want;      /* rows whose logits are wanted; NULL: all */
     int64_t n_want;
-    const struct moe_hooks *hooks; /* NULL: none */
-    struct routing *routing;       /* [n_layer] out, or NULL; entries of dense layers have id = NULL */
-    struct tensor **hidden;        /* [n_layer] out: residual stream after each layer, or NULL */
+    const struct moe_hooks *hooks;         /* NULL: none */
+    const struct route_training *training; /* NULL: generation, evaluation */
+    struct routing *routing;               /* [n_layer] out, or NULL; entries of dense layers have id = NULL */
+    struct tensor **hidden;                /* [n_layer] out: residual stream after each layer, or NULL */
 };
 /* Logits [n_want, n_vocab], in c->arena. NULL and err on a failing hook. */
 struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err);
