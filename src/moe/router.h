@@ -99,6 +99,13 @@ void router_drop_over_capacity(struct op_ctx *c, const struct router_config *cfg
 /* [n, n_expert] 0 or 1: who was chosen. */
 struct tensor *router_mask(struct op_ctx *c, const int32_t *id, int64_t n_tok, int k, int n_expert);
 
+/* For layers that are computed again in the backward (model/forward.c). A routing of undefined values whose tensors
+ * want gradients; a copy of the values of another; and what its tensors' gradients are, handed to the tensors of `to`,
+ * which was computed from the same numbers. */
+struct routing routing_new(struct op_ctx *c, const struct router_config *cfg, int64_t n, bool training);
+void routing_copy(struct routing *to, const struct routing *from);
+void routing_pass_gradients(struct routing *to, const struct routing *from);
+
 extern const struct router router_softmax;   /* router/softmax.c: softmax over all, then top-k (Shazeer et al. 2017) */
 extern const struct router router_sigmoid;   /* router/sigmoid.c: sigmoid, bias, groups (DeepSeek-V3, 2024, §2.1.2) */
 extern const struct router router_noisy;     /* router/noisy.c: noise before the choice (Shazeer et al. 2017, §2.1) */

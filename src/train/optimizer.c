@@ -99,12 +99,3 @@ double gradient_norm(const struct kernels *k, struct pool *pool, struct model *m
     free(a.square);
     return sqrt(sum);
 }
-
-double learning_rate(const struct train_config *c, int64_t tokens)
-{
-    if (tokens + c->batch_tokens < c->warmup_tokens)
-        return c->lr * (double)(tokens + c->batch_tokens) / (double)c->warmup_tokens;
-    double span = (double)(c->tokens - c->warmup_tokens);
-    double t = span > 0 ? fmin(1, fmax(0, (double)(tokens - c->warmup_tokens) / span)) : 0;
-    return c->lr_final + 0.5 * (c->lr - c->lr_final) * (1 + cos(M_PI * t));
-}

@@ -34,8 +34,4 @@ void optimizer_run(const struct optimizer *o, const struct kernels *k, struct po
 /* √Σ g² over all parameters, in slices of fixed size summed in order: the same for every number of threads. */
 double gradient_norm(const struct kernels *k, struct pool *pool, struct model *m);
 
-/* For the step that follows `tokens` seen: a line from 0 up to lr, counted at the step's end so that the first step
- * moves, then a cosine down to lr_final. */
-double learning_rate(const struct train_config *cfg, int64_t tokens);
-
 #endif

@@ -17,6 +17,7 @@
 #include "train/checkpoint.h"
 #include "train/log.h"
 #include "train/optimizer.h"
+#include "train/schedule.h"
 #include "train/vocabulary.h"
 
 /* Ways to keep experts evenly used: which terms of moe/balance.h are on. */
@@ -60,6 +61,7 @@ struct trainer {
     struct routing *routing; /* [n_layer] */
     int64_t *count;          /* [n_layer, n_expert] tokens per expert, this step */
     double router_entropy;   /* of the last micro-batch looked at */
+    uint64_t memory;         /* planned in all */
 };
 
 /* ---- set-up -------------------------------------------------------------------------------------------- */
@@ -192,7 +194,8 @@ static struct batch whole_sequences(struct trainer *t, int64_t n_seq)
                           .token = t->token,
                           .position = t->position,
                           .row_start = t->row_start,
-                          .routing = t->routing};
+                          .routing = t->routing,
+                          .recompute = t->cfg.recompute};
 }
 
 static struct op_ctx context(struct trainer *t, struct arena *arena, struct tape *tape)
@@ -263,10 +266,10 @@ static cadre_err micro_step(struct trainer *t, struct arena *arena, real scale, 
     struct op_ctx c = context(t, arena, &tape);
     struct batch b = whole_sequences(t, t->cfg.micro_tokens / t->cfg.sequence);
     size_t mark = arena_mark(arena);
-    struct tensor *logits = model_forward(&c, t->model, &b, err);
-    if (!logits)
+    struct tensor *x = model_hidden(&c, t->model, &b, err);
+    if (!x)
         return err ? err->code : CADRE_E_ARG;
-    struct tensor *loss = op_cross_entropy(&c, logits, t->target), *total = loss;
+    struct tensor *loss = op_head_loss(&c, x, &t->model->output, t->target), *total = loss;
     for (int64_t l = 0; l < t->cfg.spec.n_layer; l++)
         if (spec_layer_is_moe(&t->cfg.spec, l))
             total = add_balance(t, &c, l, total);
@@ -285,10 +288,10 @@ static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_se
     struct op_ctx c = context(t, arena, NULL);
     struct batch b = whole_sequences(t, n_seq);
     size_t mark = arena_mark(arena);
-    struct tensor *logits = model_forward(&c, t->model, &b, err);
-    if (!logits)
+    struct tensor *x = model_hidden(&c, t->model, &b, err);
+    if (!x)
         return err ? err->code : CADRE_E_ARG;
-    struct tensor *loss = op_cross_entropy(&c, logits, t->target);
+    struct tensor *loss = op_head_loss(&c, x, &t->model->output, t->target);
     if (!c.dry)
         *nats += (double)loss->x[0] * (double)b.n_tok;
     arena_reset(arena, mark);
@@ -306,6 +309,7 @@ static cadre_err plan_memory(struct trainer *t, cadre_error *err)
     TRY(micro_step(t, &measure, 1, &unused, err));
     TRY(micro_eval(t, &measure, t->cfg.micro_tokens / t->cfg.sequence, &unused, err));
     arena_destroy(&t->arena);
+    t->memory = t->model->bytes + t->state_bytes + measure.peak;
     return arena_init(&t->arena, measure.peak, err);
 }
 
@@ -381,7 +385,8 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
                                 .lr = lr,
                                 .grad_norm = norm,
                                 .tokens_per_s = (double)c->batch_tokens / (clock_now() - start),
-                                .router_entropy = t->router_entropy};
+                                .router_entropy = t->router_entropy,
+                                .memory = t->memory};
     int64_t n_moe = 0;
     for (int64_t l = 0; l < c->spec.n_layer; l++) {
         if (!spec_layer_is_moe(&c->spec, l))
@@ -458,6 +463,7 @@ static cadre_err tell_evaluation(struct trainer *t, cadre_error *err)
                               .tokens = t->run.tokens,
                               .tokens_total = t->cfg.tokens,
                               .loss = loss,
+                              .memory = t->memory,
                               .n_domains = t->n_domains,
                               .domain_names = names,
                               .domain_bits = bits};

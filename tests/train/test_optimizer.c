@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "train/optimizer.h"
+#include "train/schedule.h"
 
 struct bench {
     struct train_config cfg;
@@ -121,8 +122,12 @@ static void norm_is_over_all_gradients(void **state)
 static void rate_warms_up_and_falls(void **state)
 {
     (void)state;
-    struct train_config c = {
-        .lr = 1e-3, .lr_final = 1e-4, .tokens = 100000, .warmup_tokens = 10000, .batch_tokens = 1000};
+    struct train_config c = {.lr = 1e-3,
+                             .lr_final = 1e-4,
+                             .tokens = 100000,
+                             .warmup_tokens = 10000,
+                             .batch_tokens = 1000,
+                             .schedule = "cosine"};
     for (int64_t i = 0; i < 10; i++) /* the ten steps of the warm-up end at lr */
         assert_true(fabs(learning_rate(&c, i * 1000) - 1e-4 * (double)(i + 1)) < 1e-12);
     assert_true(fabs(learning_rate(&c, 10000) - 1e-3) < 1e-12);
@@ -136,6 +141,29 @@ static void rate_warms_up_and_falls(void **state)
     assert_true(learning_rate(&c, 0) == 1e-3);
     c.warmup_tokens = c.tokens; /* nothing but warm-up */
     assert_true(fabs(learning_rate(&c, 99000) - 1e-3) < 1e-12);
+}
+
+static void rate_stays_then_decays(void **state)
+{
+    (void)state;
+    struct train_config c = {.lr = 1e-3,
+                             .lr_final = 1e-4,
+                             .tokens = 110000,
+                             .warmup_tokens = 10000,
+                             .batch_tokens = 1000,
+                             .decay_share = 0.25,
+                             .schedule = "wsd",
+                             .decay_shape = "sqrt"};
+    assert_true(fabs(learning_rate(&c, 0) - 1e-4) < 1e-12); /* the warm-up is that of every schedule */
+    for (int64_t t = 10000; t <= 85000; t += 1000)
+        assert_true(learning_rate(&c, t) == 1e-3);
+    assert_true(fabs(learning_rate(&c, 85000 + 6250) - (1e-4 + 9e-4 * 0.5)) < 1e-12); /* a quarter: 1 - √¼ */
+    assert_true(fabs(learning_rate(&c, 110000) - 1e-4) < 1e-12);
+    strcpy(c.decay_shape, "linear");
+    assert_true(fabs(learning_rate(&c, 85000 + 6250) - (1e-4 + 9e-4 * 0.75)) < 1e-12);
+    strcpy(c.schedule, "constant");
+    c.lr_final = 0;
+    assert_true(learning_rate(&c, 0) == 1e-4 && learning_rate(&c, 10000) == 1e-3 && learning_rate(&c, 110000) == 1e-3);
 }
 
 /* By the log: below the limit nothing changes, above it the step is that of the gradient shortened to the limit. With
@@ -192,6 +220,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(adamw_follows_its_formula, bench_open, bench_close),
         cmocka_unit_test_setup_teardown(norm_is_over_all_gradients, bench_open, bench_close),
         cmocka_unit_test(rate_warms_up_and_falls),
+        cmocka_unit_test(rate_stays_then_decays),
         cmocka_unit_test_setup_teardown(clipping_shortens_the_step, scratch_open, scratch_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
