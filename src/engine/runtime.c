@@ -1,6 +1,7 @@
 #include "engine/runtime.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/memory.h"
 #include "model/source.h"
@@ -62,8 +63,11 @@ cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_mode
     struct cadre_model *m = calloc(1, sizeof *m);
     CHECK(err, m, CADRE_E_MEMORY, "no memory for a model");
     m->memory = options->memory;
+    m->path = strdup(path);
     kernels_init(&m->kernels, &cpu, isa);
-    cadre_err rc = pool_new(&m->pool, options->threads > 0 ? options->threads : cpu.cores, err);
+    cadre_err rc = m->path ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a model");
+    if (rc == CADRE_OK)
+        rc = pool_new(&m->pool, options->threads > 0 ? options->threads : cpu.cores, err);
     if (rc == CADRE_OK && options->tokenizer_only)
         rc = open_tokenizer(&m->tokenizer, path, err);
     else if (rc == CADRE_OK)
@@ -82,6 +86,8 @@ void cadre_model_close(cadre_model *m)
 {
     if (!m)
         return;
+    chat_templates_free(m->templates);
+    free(m->path);
     tokenizer_free(m->tokenizer);
     model_free(m->model);
     pool_free(m->pool);
