@@ -9,20 +9,13 @@
 
 #include <assert.h>
 
-struct tensor *ffn_forward(struct op_ctx *c, const struct expert_weights *w, struct tensor *x)
-{
-    struct tensor *gate = op_linear(c, x, &w->gate, NULL);
-    struct tensor *up = op_linear(c, x, &w->up, NULL);
-    return op_linear(c, op_swiglu(c, gate, up), &w->down, NULL);
-}
-
 /* Logits are computed in full precision whatever the layer runs in: a rounding there changes not a value but a choice
  * (Fedus et al. 2021, §2.4). */
 static struct tensor *gate_logits(struct op_ctx *c, const struct moe_layer *l, struct tensor *x)
 {
     enum gemm_precision layer_precision = c->precision;
     c->precision = GEMM_F32;
-    struct tensor *logits = op_linear(c, x, &l->gate, NULL);
+    struct tensor *logits = op_linear(c, x, &l->gate, l->gate_bias);
     c->precision = layer_precision;
     return logits;
 }
@@ -94,7 +87,7 @@ static struct tensor *run_experts(struct op_ctx *c, const struct moe_layer *l, s
 
 static struct tensor *add_shared(struct op_ctx *c, const struct moe_layer *l, struct tensor *x, struct tensor *y)
 {
-    struct tensor *shared = ffn_forward(c, &l->shared, x);
+    struct tensor *shared = l->kind->forward(c, &l->shared, x, NULL);
     if (l->shared_gate) /* sigmoid(gate · x), one number a token */
         shared = op_mul(c, shared, op_sigmoid(c, op_row_sum(c, op_mul(c, x, l->shared_gate))));
     return op_add(c, y, shared);
@@ -117,5 +110,5 @@ struct tensor *moe_forward(struct op_ctx *c, const struct moe_layer *l, struct t
     if (!y)
         return NULL;
     y = op_combine(c, y, r.weight, plan);
-    return l->shared.gate.n > 0 ? add_shared(c, l, x, y) : y;
+    return l->shared.down.n > 0 ? add_shared(c, l, x, y) : y;
 }

@@ -42,11 +42,12 @@ struct moe_hooks {
 struct moe_layer {
     int layer;
     struct router_config router;
-    struct weight gate;  /* [n_expert, d] */
-    struct tensor *bias; /* [n_expert] selection bias or NULL; not trained by gradients */
+    struct weight gate;       /* [n_expert, d] */
+    struct tensor *gate_bias; /* [n_expert] or NULL: part of the logits */
+    struct tensor *bias;      /* [n_expert] selection bias or NULL; not trained by gradients */
     const struct expert_kind *kind;
     struct expert_weights experts;
-    /* Shared experts (DeepSeekMoE, 2024): one SwiGLU FFN that every token passes; ff = 0 in shared.gate.n: none. */
+    /* Shared experts (DeepSeekMoE, 2024): one FFN of the same kind that every token passes; shared.down.n = 0: none. */
     struct expert_weights shared;
     struct tensor *shared_gate; /* [1, d] or NULL: output times sigmoid(gate · x) (Qwen2-MoE) */
 };
@@ -57,8 +58,5 @@ struct moe_layer {
  * hook and plans for n * k rows. */
 struct tensor *moe_forward(struct op_ctx *c, const struct moe_layer *l, struct tensor *x, const struct moe_hooks *hooks,
                            struct routing *routing, cadre_error *err);
-
-/* A plain SwiGLU FFN; also what a shared expert is. */
-struct tensor *ffn_forward(struct op_ctx *c, const struct expert_weights *w, struct tensor *x);
 
 #endif
