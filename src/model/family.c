@@ -5,7 +5,7 @@
 
 #include "file/names.h"
 #include "model/keys.h"
-#include "model/sources.h"
+#include "model/kept.h"
 
 static const struct family *const table[] = {
     &family_llama, &family_qwen2moe, &family_qwen3, &family_qwen3moe, &family_olmoe, &family_deepseek, &family_cadre,
@@ -59,7 +59,7 @@ static void read_options(struct spec *s, const struct family *f, const struct gg
 {
     struct tensor_walk w = tensor_walk(s);
     for (w.all = true; tensor_next(&w);)
-        if (w.def->option && source_exists(g, f, &w))
+        if (w.def->option && kept_exists(g, f, &w))
             *(bool *)((char *)s + w.def->option) = true;
 }
 

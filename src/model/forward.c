@@ -8,6 +8,7 @@
  * Without a tape a layer's intermediate results are given back when it is done and only the residual stream stays, so
  * the arena holds one layer's worth. Attention is the only operator that looks at other rows, and it goes by absolute
  * position: a row's bytes do not depend on what else is in the batch. */
+#include <assert.h>
 #include <string.h>
 
 #include "model/attention.h"
@@ -17,24 +18,89 @@ static struct tensor *scaled(struct op_ctx *c, struct tensor *x, real factor)
     return factor != 0 && factor != 1 ? op_scale(c, x, factor) : x;
 }
 
-static struct tensor *layer_forward(struct op_ctx *c, const struct attend *a, struct tensor *x, cadre_error *err)
+static struct tensor *layer_forward(struct op_ctx *c, const struct attend *a, struct tensor *x, struct moe_pass *pass,
+                                    struct routing *routing, cadre_error *err)
 {
     const struct spec *s = &a->m->spec;
     const struct layer *l = &a->m->layers[a->layer];
-    const struct batch *b = a->b;
     struct tensor *y = a->l.attention->forward(c, a, model_norm(c, s, x, l->attn_norm, l->attn_norm_bias));
     x = op_add(c, x, scaled(c, y, s->residual_scale));
     struct tensor *h = model_norm(c, s, x, l->ffn_norm, l->ffn_norm_bias);
     if (a->l.moe) {
-        y = moe_forward(c, &l->moe, h, b->hooks, b->routing ? &b->routing[a->layer] : NULL, err);
+        y = moe_forward(c, &l->moe, h, pass, routing, err);
         if (!y)
             return NULL;
     } else {
         y = s->expert_kind->forward(c, &l->ffn, h, NULL);
-        if (b->routing)
-            b->routing[a->layer] = (struct routing){0};
+        if (routing)
+            *routing = (struct routing){0};
     }
     return op_add(c, x, scaled(c, y, s->residual_scale));
+}
+
+/* A layer whose activations are dropped (Chen et al. 2016): its forward leaves the output and the routing that balance
+ * terms read; its backward computes the layer again, with a tape of its own, and goes back through that. The same
+ * operators on the same numbers: the same gradients to the byte. A router that draws random numbers must draw the same
+ * again. */
+struct recompute {
+    struct attend a;
+    struct batch b; /* a.b's copy: the caller's may be gone */
+    struct tensor *x, *y;
+    struct routing routing;
+};
+
+static void recompute_back(struct op_ctx *c, void *saved)
+{
+    struct recompute *s = saved;
+    if (!s->y->g)
+        return;
+    cadre_error err = {0};
+    size_t mark = arena_mark(c->arena);
+    struct tape tape = {0};
+    struct op_ctx inner = *c;
+    struct routing r = {0};
+    inner.tape = &tape;
+    struct moe_pass pass = {.training = s->b.training};
+    struct tensor *y = layer_forward(&inner, &s->a, s->x, &pass, &r, &err);
+    assert(y); /* it succeeded before, and has no hooks that could fail now */
+    y->g = s->y->g;
+    if (r.id)
+        routing_pass_gradients(&r, &s->routing);
+    tape_unwind(&inner);
+    /* A layer ends by adding to its input, so the gradient of its input goes on in the array of its output's, which
+     * lies below what is given back here. */
+    assert(c->dry || !s->x->track || (unsigned char *)s->x->g < c->arena->base + mark);
+    arena_reset(c->arena, mark);
+}
+
+static struct tensor *layer_dropped(struct op_ctx *c, const struct attend *a, struct tensor *x, struct routing *routing,
+                                    cadre_error *err)
+{
+    const struct batch *b = a->b;
+    struct recompute *s = op_struct(c, sizeof *s);
+    *s = (struct recompute){*a, *b, x, op_new2(c, tensor_rows(x), tensor_cols(x)), {0}};
+    s->a.b = &s->b;
+    if (a->l.moe)
+        s->routing = routing_new(c, &a->m->layers[a->layer].moe.router, tensor_rows(x), b->training != NULL);
+    size_t mark = arena_mark(c->arena);
+    struct op_ctx plain = *c;
+    struct routing r = {0};
+    plain.tape = NULL;
+    struct moe_pass pass = {.hooks = b->hooks, .training = b->training};
+    struct tensor *y = layer_forward(&plain, a, x, &pass, &r, err);
+    if (!y)
+        return NULL;
+    if (!c->dry) {
+        memcpy(s->y->x, y->x, (size_t)tensor_count(y) * sizeof *y->x);
+        if (r.id)
+            routing_copy(&s->routing, &r);
+    }
+    arena_reset(c->arena, mark);
+    if (routing)
+        *routing = s->routing;
+    s->y->track = true;
+    tape_push(c, recompute_back, s);
+    return s->y;
 }
 
 /* [n_seq] position of each sequence's first row; lives until the backward. */
@@ -58,30 +124,20 @@ static const struct rope *choose_rope(const struct op_ctx *c, const struct model
     return &m->rope[room > m->spec.yarn_ctx];
 }
 
-static struct tensor *head(struct op_ctx *c, const struct model *m, const struct batch *b, struct tensor *x)
-{
-    const struct spec *s = &m->spec;
-    if (b->want)
-        x = op_gather_rows(c, x, b->want, b->n_want);
-    x = model_norm(c, s, x, m->output_norm, m->output_norm_bias);
-    x = op_linear(c, x, &m->output, m->output_bias);
-    x = scaled(c, x, s->logit_divisor != 0 ? 1 / s->logit_divisor : 1);
-    if (s->logit_softcap != 0)
-        x = op_scale(c, op_tanh(c, op_scale(c, x, 1 / s->logit_softcap)), s->logit_softcap);
-    return x;
-}
-
-struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err)
+struct tensor *model_hidden(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err)
 {
     const struct spec *s = &m->spec;
     struct attend a = {.m = m, .b = b, .first = first_positions(c, b), .rope = choose_rope(c, m, b)};
+    struct moe_pass pass = {.hooks = b->hooks, .training = b->training};
     bool keep = c->tape || b->routing || b->hidden; /* somebody looks at intermediate results later */
     struct tensor *x = scaled(c, op_embed(c, &m->embedding, b->token, b->n_tok), s->embedding_scale);
     for (int64_t i = 0; i < s->n_layer; i++) {
         size_t mark = arena_mark(c->arena);
+        struct routing *routing = b->routing ? &b->routing[i] : NULL;
         a.layer = i;
         a.l = spec_layer(s, i);
-        struct tensor *y = layer_forward(c, &a, x, err);
+        struct tensor *y = c->tape && b->recompute ? layer_dropped(c, &a, x, routing, err)
+                                                   : layer_forward(c, &a, x, &pass, routing, err);
         if (!y)
             return NULL;
         if (keep) {
@@ -94,5 +150,28 @@ struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct bat
         if (b->hidden)
             b->hidden[i] = x;
     }
-    return head(c, m, b, x);
+    if (b->want)
+        x = op_gather_rows(c, x, b->want, b->n_want);
+    return model_norm(c, s, x, m->output_norm, m->output_norm_bias);
+}
+
+struct tensor *model_logits(struct op_ctx *c, struct model *m, struct tensor *x)
+{
+    const struct spec *s = &m->spec;
+    x = scaled(c, op_linear(c, x, &m->output, m->output_bias), 1 / s->logit_divisor);
+    if (s->logit_softcap != 0)
+        x = op_scale(c, op_tanh(c, op_scale(c, x, 1 / s->logit_softcap)), s->logit_softcap);
+    return x;
+}
+
+struct tensor *model_loss(struct op_ctx *c, struct model *m, struct tensor *x, const int32_t *target)
+{
+    bool plain = !m->output_bias && m->spec.logit_divisor == 1 && m->spec.logit_softcap == 0;
+    return plain ? op_head_loss(c, x, &m->output, target) : op_cross_entropy(c, model_logits(c, m, x), target);
+}
+
+struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err)
+{
+    struct tensor *x = model_hidden(c, m, b, err);
+    return x ? model_logits(c, m, x) : NULL;
 }

@@ -4,49 +4,50 @@
 #include <stdlib.h>
 
 #include "base/checked.h"
-#include "model/sources.h"
+#include "model/kept.h"
+#include "model/source.h"
 
 /* A model without values, and where in the file each of its params is ([n_params], malloc'd). */
-static cadre_err open_empty(struct model **out, struct source **sources, const struct gguf *g, enum mla_form mla,
+static cadre_err open_empty(struct model **out, struct kept **kept, const struct gguf *g, enum mla_form mla,
                             cadre_error *err)
 {
     struct spec *spec = calloc(1, sizeof *spec);
     struct model *m = NULL;
     cadre_err rc;
     *out = NULL;
-    *sources = NULL;
+    *kept = NULL;
     CHECK(err, spec, CADRE_E_MEMORY, "no memory for a model's description");
     TRY_OUT(spec_from_gguf(spec, g, err));
     TRY_OUT(model_new_empty(&m, spec, mla, err));
-    *sources = calloc((size_t)m->n_params, sizeof **sources);
-    CHECK_OUT(err, *sources, CADRE_E_MEMORY, "no memory for %lld tensors", (long long)m->n_params);
+    *kept = calloc((size_t)m->n_params, sizeof **kept);
+    CHECK_OUT(err, *kept, CADRE_E_MEMORY, "no memory for %lld tensors", (long long)m->n_params);
     for (int64_t i = 0; i < m->n_params; i++) {
-        TRY_OUT(source_find(&(*sources)[i], g, spec, &m->params[i], err));
-        m->params[i].type = (*sources)[i].type;
+        TRY_OUT(kept_find(&(*kept)[i], g, spec, &m->params[i], err));
+        m->params[i].type = (*kept)[i].type;
         dtype_size(m->params[i].type, (uint64_t)tensor_count(&m->params[i].t), &m->params[i].file_bytes);
     }
-    TRY_OUT(sources_use_all(g, m, *sources, err));
+    TRY_OUT(kept_all(g, m, *kept, err));
     *out = m;
     m = NULL;
 out:
     free(spec);
     model_free(m);
     if (rc != CADRE_OK) {
-        free(*sources);
-        *sources = NULL;
+        free(*kept);
+        *kept = NULL;
     }
     return rc;
 }
 
-static cadre_err read_f32(const struct gguf *g, const struct spec *s, const struct param *p, const struct source *src,
+static cadre_err read_f32(const struct gguf *g, const struct spec *s, const struct param *p, const struct kept *src,
                           cadre_error *err)
 {
     if (p->type == DTYPE_F32)
-        return source_read(src, g, s, p, p->t.x, err);
+        return kept_read(src, g, s, p, p->t.x, err);
     void *raw = malloc(p->file_bytes ? p->file_bytes : 1);
     CHECK(err, raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", p->name,
           (unsigned long long)p->file_bytes);
-    cadre_err rc = source_read(src, g, s, p, raw, err);
+    cadre_err rc = kept_read(src, g, s, p, raw, err);
     if (rc == CADRE_OK)
         dtype_info(p->type)->decode(raw, p->t.x, (size_t)tensor_count(&p->t));
     free(raw);
@@ -56,18 +57,18 @@ static cadre_err read_f32(const struct gguf *g, const struct spec *s, const stru
 cadre_err model_open_params(struct model **out, const struct gguf *g, bool with_grad, cadre_error *err)
 {
     struct model *m;
-    struct source *sources;
+    struct kept *kept;
     cadre_err rc;
     *out = NULL;
-    TRY(open_empty(&m, &sources, g, MLA_PLAIN, err));
+    TRY(open_empty(&m, &kept, g, MLA_PLAIN, err));
     TRY_OUT(model_reserve_params(m, with_grad, err));
     for (int64_t i = 0; i < m->n_params; i++)
-        TRY_OUT(read_f32(g, &m->spec, &m->params[i], &sources[i], err));
+        TRY_OUT(read_f32(g, &m->spec, &m->params[i], &kept[i], err));
     model_finish(m);
     *out = m;
     m = NULL;
 out:
-    free(sources);
+    free(kept);
     model_free(m);
     return rc;
 }
@@ -144,8 +145,8 @@ static struct place take_place(struct arena *a, struct model *m, const struct pa
     };
 }
 
-static cadre_err load(const struct gguf *g, struct model *m, struct param *p, const struct source *src,
-                      struct pool *pool, cadre_error *err)
+static cadre_err load(const struct gguf *g, struct model *m, struct param *p, const struct kept *src, struct pool *pool,
+                      cadre_error *err)
 {
     struct weight *w = param_weight(m, p);
     struct place place = take_place(model_arena(m), m, p);
@@ -158,7 +159,7 @@ static cadre_err load(const struct gguf *g, struct model *m, struct param *p, co
     w->rows = place.rows;
     w->rows_type = p->type;
     if (place.rows) {
-        TRY(source_read(src, g, &m->spec, p, place.rows, err));
+        TRY(kept_read(src, g, &m->spec, p, place.rows, err));
         if (place.packed)
             pack(pool, p, w, place.rows, place.packed);
         return CADRE_OK;
@@ -166,14 +167,14 @@ static cadre_err load(const struct gguf *g, struct model *m, struct param *p, co
     void *raw = malloc(p->file_bytes ? p->file_bytes : 1);
     CHECK(err, raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", p->name,
           (unsigned long long)p->file_bytes);
-    cadre_err rc = source_read(src, g, &m->spec, p, raw, err);
+    cadre_err rc = kept_read(src, g, &m->spec, p, raw, err);
     if (rc == CADRE_OK)
         pack(pool, p, w, raw, place.packed);
     free(raw);
     return rc;
 }
 
-static cadre_err load_all(const struct gguf *g, struct model *m, const struct source *sources, struct pool *pool,
+static cadre_err load_all(const struct gguf *g, struct model *m, const struct kept *kept, struct pool *pool,
                           cadre_error *err)
 {
     struct arena plan;
@@ -182,7 +183,7 @@ static cadre_err load_all(const struct gguf *g, struct model *m, const struct so
         take_place(&plan, m, &m->params[i]);
     TRY(model_reserve(m, plan.peak, err));
     for (int64_t i = 0; i < m->n_params; i++)
-        TRY(load(g, m, &m->params[i], &sources[i], pool, err));
+        TRY(load(g, m, &m->params[i], &kept[i], pool, err));
     model_finish(m);
     return CADRE_OK;
 }
@@ -210,17 +211,17 @@ cadre_err model_open(struct model **out, const char *path, enum mla_form mla, st
 {
     struct gguf *g = NULL;
     struct model *m = NULL;
-    struct source *sources = NULL;
+    struct kept *kept = NULL;
     cadre_err rc;
     *out = NULL;
     if (tokenizer)
         *tokenizer = NULL;
-    TRY(gguf_open(&g, path, err));
-    rc = open_empty(&m, &sources, g, mla, err);
+    TRY(model_source_open(&g, path, err));
+    rc = open_empty(&m, &kept, g, mla, err);
     if (rc == CADRE_OK && tokenizer)
         rc = load_tokenizer(g, m, tokenizer, err);
     if (rc == CADRE_OK)
-        rc = load_all(g, m, sources, pool, err);
+        rc = load_all(g, m, kept, pool, err);
     if (rc == CADRE_OK) {
         *out = m;
     } else {
@@ -231,7 +232,7 @@ cadre_err model_open(struct model **out, const char *path, enum mla_form mla, st
             *tokenizer = NULL;
         }
     }
-    free(sources);
+    free(kept);
     gguf_close(g);
     return rc;
 }

@@ -230,6 +230,7 @@ cadre_err spec_check(const struct spec *s, cadre_error *err)
     TRY(check_ranges(r, sizeof r / sizeof *r, err));
     TRY(check_positive("attention.layer_norm_rms_epsilon", s->norm_eps, err));
     TRY(check_scales(s, err));
+    CHECK(err, s->logit_divisor != 0, CADRE_E_FORMAT, "logit_scale: expected a number other than 0");
     TRY(check_attention(s, err));
     TRY(check_experts(s, err));
     uint64_t total = 0, n;

@@ -1,4 +1,4 @@
-#include "model/sources.h"
+#include "model/kept.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 /* Rows of a matrix of theirs that make one of ours: from `before` on, of `total`. */
 typedef void part_fn(const struct spec *s, int64_t layer, int64_t *before, int64_t *total);
 
-struct source_form {
+struct form {
     const char *name; /* ours, as in tensors.c */
     const char *from; /* theirs; with %d a tensor for each expert */
     part_fn *part;    /* NULL: all rows */
@@ -62,7 +62,7 @@ static void part_up(const struct spec *s, int64_t layer, int64_t *before, int64_
     *total = 2 * s->expert_ff;
 }
 
-static const struct source_form forms[] = {
+static const struct form forms[] = {
     {"attn_q.weight", "attn_qkv.weight", part_q},
     {"attn_k.weight", "attn_qkv.weight", part_k},
     {"attn_v.weight", "attn_qkv.weight", part_v},
@@ -90,13 +90,13 @@ static void full_name(int64_t layer, const char *name, char out[NAME])
         snprintf(out, NAME, "blk.%lld.%s", (long long)layer, name);
 }
 
-static bool by_expert(const struct source_form *form)
+static bool by_expert(const struct form *form)
 {
     return form && strchr(form->from, '%');
 }
 
 /* "ffn_gate.3.weight" */
-static void expert_name(const struct source_form *form, int64_t layer, int64_t expert, char out[NAME])
+static void expert_name(const struct form *form, int64_t layer, int64_t expert, char out[NAME])
 {
     const char *mark = strchr(form->from, '%');
     char name[NAME];
@@ -104,7 +104,7 @@ static void expert_name(const struct source_form *form, int64_t layer, int64_t e
     full_name(layer, name, out);
 }
 
-static const struct gguf_tensor *find_form(const struct gguf *g, int64_t layer, const struct source_form *form)
+static const struct gguf_tensor *find_form(const struct gguf *g, int64_t layer, const struct form *form)
 {
     char name[NAME];
     if (by_expert(form))
@@ -116,7 +116,7 @@ static const struct gguf_tensor *find_form(const struct gguf *g, int64_t layer, 
 
 /* The tensor under its own name or in another form. */
 static const struct gguf_tensor *find(const struct gguf *g, const struct family *f, int64_t layer, const char *name,
-                                      const struct source_form **form)
+                                      const struct form **form)
 {
     char full[NAME];
     *form = NULL;
@@ -128,9 +128,9 @@ static const struct gguf_tensor *find(const struct gguf *g, const struct family 
     return t;
 }
 
-bool source_exists(const struct gguf *g, const struct family *f, const struct tensor_walk *w)
+bool kept_exists(const struct gguf *g, const struct family *f, const struct tensor_walk *w)
 {
-    const struct source_form *form;
+    const struct form *form;
     return find(g, f, w->layer, w->def->name, &form);
 }
 
@@ -156,7 +156,7 @@ static struct stack stack_of(const struct param *p)
 }
 
 /* What the file's tensor has to look like, in its order. */
-static int expected_shape(const struct spec *s, const struct param *p, const struct source_form *form,
+static int expected_shape(const struct spec *s, const struct param *p, const struct form *form,
                           int64_t want[GGUF_MAX_DIMS])
 {
     int n_dims = by_expert(form) ? p->n_dims - 1 : p->n_dims;
@@ -170,7 +170,7 @@ static int expected_shape(const struct spec *s, const struct param *p, const str
 }
 
 static cadre_err check_shape(const struct gguf_tensor *t, const struct spec *s, const struct param *p,
-                             const struct source_form *form, cadre_error *err)
+                             const struct form *form, cadre_error *err)
 {
     int64_t want[GGUF_MAX_DIMS];
     int n_dims = expected_shape(s, p, form, want);
@@ -198,7 +198,7 @@ static cadre_err check_type(const struct gguf_tensor *t, cadre_error *err)
 }
 
 static cadre_err check_experts(const struct gguf *g, const struct spec *s, const struct param *p,
-                               const struct source *src, cadre_error *err)
+                               const struct kept *src, cadre_error *err)
 {
     char name[NAME];
     for (int64_t e = 1; e < p->dim[0]; e++) {
@@ -212,10 +212,10 @@ static cadre_err check_experts(const struct gguf *g, const struct spec *s, const
     return CADRE_OK;
 }
 
-cadre_err source_find(struct source *out, const struct gguf *g, const struct spec *s, const struct param *p,
-                      cadre_error *err)
+cadre_err kept_find(struct kept *out, const struct gguf *g, const struct spec *s, const struct param *p,
+                    cadre_error *err)
 {
-    *out = (struct source){0};
+    *out = (struct kept){0};
     out->t = find(g, family_find(s->family), p->layer, p->def->name, &out->form);
     CHECK(err, out->t, CADRE_E_FORMAT, "tensor '%s': expected by the model's description, not found", p->name);
     TRY(check_shape(out->t, s, p, out->form, err));
@@ -240,7 +240,7 @@ static cadre_err read_raw(const struct gguf *g, const struct gguf_tensor *t, uns
     return rc;
 }
 
-static cadre_err read_experts(const struct source *src, const struct gguf *g, const struct param *p, unsigned char *dst,
+static cadre_err read_experts(const struct kept *src, const struct gguf *g, const struct param *p, unsigned char *dst,
                               cadre_error *err)
 {
     char name[NAME];
@@ -254,7 +254,7 @@ static cadre_err read_experts(const struct source *src, const struct gguf *g, co
 }
 
 /* ours[e] = theirs[e][before … before + n) */
-static void take_rows(const struct source *src, const struct stack *ours, int64_t before, int64_t total,
+static void take_rows(const struct kept *src, const struct stack *ours, int64_t before, int64_t total,
                       const unsigned char *raw, unsigned char *dst)
 {
     uint64_t row = 0;
@@ -264,8 +264,8 @@ static void take_rows(const struct source *src, const struct stack *ours, int64_
                (uint64_t)ours->n * row);
 }
 
-cadre_err source_read(const struct source *src, const struct gguf *g, const struct spec *s, const struct param *p,
-                      void *dst, cadre_error *err)
+cadre_err kept_read(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p,
+                    void *dst, cadre_error *err)
 {
     if (!src->form || (!src->form->part && !by_expert(src->form)))
         return gguf_tensor_read(g, src->t, dst, err);
@@ -298,41 +298,41 @@ static bool left_out(const struct spec *s, const char *name)
            layer < s->n_layer + s->n_nextn;
 }
 
-static bool is_expert_of(const struct model *m, const struct source *sources, const char *name)
+static bool is_expert_of(const struct model *m, const struct kept *kept, const char *name)
 {
     char full[NAME];
     for (int64_t i = 0; i < m->n_params; i++)
-        for (int64_t e = 1; by_expert(sources[i].form) && e < m->params[i].dim[0]; e++) {
-            expert_name(sources[i].form, m->params[i].layer, e, full);
+        for (int64_t e = 1; by_expert(kept[i].form) && e < m->params[i].dim[0]; e++) {
+            expert_name(kept[i].form, m->params[i].layer, e, full);
             if (strcmp(full, name) == 0)
                 return true;
         }
     return false;
 }
 
-static cadre_err check_used(const struct gguf *g, const struct model *m, const struct source *sources,
+static cadre_err check_used(const struct gguf *g, const struct model *m, const struct kept *kept,
                             const struct gguf_tensor **used, cadre_error *err)
 {
     for (int64_t i = 0; i < m->n_params; i++)
-        used[i] = sources[i].t;
+        used[i] = kept[i].t;
     qsort(used, (size_t)m->n_params, sizeof(const struct gguf_tensor *), by_address);
     for (int64_t i = 0; i < gguf_tensor_count(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
         if (bsearch(&t, used, (size_t)m->n_params, sizeof(const struct gguf_tensor *), by_address) ||
             left_out(&m->spec, t->name))
             continue;
-        CHECK(err, is_expert_of(m, sources, t->name), CADRE_E_UNSUPPORTED,
+        CHECK(err, is_expert_of(m, kept, t->name), CADRE_E_UNSUPPORTED,
               "tensor '%s' is not part of a %s model as its keys describe it", shown(t->name, strlen(t->name)).s,
               m->spec.family);
     }
     return CADRE_OK;
 }
 
-cadre_err sources_use_all(const struct gguf *g, const struct model *m, const struct source *sources, cadre_error *err)
+cadre_err kept_all(const struct gguf *g, const struct model *m, const struct kept *kept, cadre_error *err)
 {
     const struct gguf_tensor **used = malloc((size_t)m->n_params * sizeof(const struct gguf_tensor *));
     CHECK(err, used, CADRE_E_MEMORY, "no memory for the names of %lld tensors", (long long)m->n_params);
-    cadre_err rc = check_used(g, m, sources, used, err);
+    cadre_err rc = check_used(g, m, kept, used, err);
     free(used);
     return rc;
 }
