@@ -10,6 +10,7 @@
 
 #include "base/fileio.h"
 #include "tensor/dtype.h"
+#include "train/optimizer.h"
 #include "train/schedule.h"
 
 enum kind { K_INT, K_REAL, K_BOOL, K_NAME };
@@ -85,6 +86,7 @@ static const struct key keys[] = {
     C("train", "decay_share", decay_share, K_REAL, 1e-6, 1, "0.2"),
     C("train", "decay_shape", decay_shape, K_NAME, 0, 0, "sqrt"),
     C("train", "optimizer", optimizer, K_NAME, 0, 0, "adamw"),
+    C("train", "momentum", momentum, K_REAL, 0, 0.999999, "0.95"),
     C("train", "beta1", beta1, K_REAL, 0, 0.999999, "0.9"),
     C("train", "beta2", beta2, K_REAL, 0, 0.999999, "0.95"),
     C("train", "eps", eps, K_REAL, 1e-30, 1, "1e-8"),
@@ -268,6 +270,14 @@ static cadre_err check_schedule(const struct parse *p)
     return check_acting(p, "lr_final", s->decays, "a schedule that decays");
 }
 
+static cadre_err check_optimizer(const struct parse *p)
+{
+    const struct optimizer *o = optimizer_find(p->cfg->optimizer);
+    CHECK(p->err, o, CADRE_E_ARG, "%s: [train] optimizer: expected %s, found '%s'", p->file, optimizer_names(),
+          p->cfg->optimizer);
+    return check_acting(p, "momentum", o->momentum, "optimizer = muon");
+}
+
 static cadre_err check_run(const struct parse *p)
 {
     const struct train_config *c = p->cfg;
@@ -285,6 +295,7 @@ static cadre_err check_run(const struct parse *p)
           "%s: [train] file_type: expected f32, f16, bf16 or q8_0, found '%s'", p->file, c->file_type);
     CHECK(p->err, strcmp(c->balance, "bias") != 0 || c->spec.router_bias, CADRE_E_ARG,
           "%s: [train] balance = bias moves the selection bias; set [model] router_bias = true", p->file);
+    TRY(check_optimizer(p));
     return check_schedule(p);
 }
 

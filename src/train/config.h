@@ -35,7 +35,7 @@ struct train_config {
     double decay_share;  /* of the run, at its end (wsd) */
     char schedule[TRAIN_NAME], decay_shape[TRAIN_NAME];
     bool recompute;
-    double beta1, beta2, eps, weight_decay, clip, init_std;
+    double momentum, beta1, beta2, eps, weight_decay, clip, init_std;
     char optimizer[TRAIN_NAME], precision[TRAIN_NAME], balance[TRAIN_NAME], file_type[TRAIN_NAME];
     double balance_weight, z_weight, bias_rate;
     int64_t seed, log_steps, eval_steps, eval_tokens;

@@ -48,7 +48,7 @@ struct trainer {
     struct model *model;
     real *state_memory;
     size_t state_bytes;
-    real **state; /* [n_params * n_states] */
+    real **state; /* [n_params * OPTIMIZER_MAX_STATES] */
     struct arena arena;
     struct run_state run;
     int64_t saved_step; /* of the last checkpoint */
@@ -146,21 +146,26 @@ static cadre_err make_data(struct trainer *t, cadre_error *err)
                         err);
 }
 
+static int n_states(const struct trainer *t, int64_t param)
+{
+    const struct optimizer_rule *rule = optimizer_rule_of(t->optimizer, &t->model->params[param]);
+    return rule ? rule->n_states : 0;
+}
+
 static cadre_err make_state(struct trainer *t, cadre_error *err)
 {
-    int n_states = t->optimizer->n_states;
-    size_t n = 0;
+    size_t n = 0, n_params = (size_t)t->model->n_params;
     for (int64_t i = 0; i < t->model->n_params; i++)
-        n += (size_t)tensor_count(&t->model->params[i].t) * (size_t)n_states;
+        n += (size_t)tensor_count(&t->model->params[i].t) * (size_t)n_states(t, i);
     t->state_bytes = n * sizeof(real);
-    t->state = calloc((size_t)t->model->n_params * (size_t)n_states, sizeof *t->state);
+    t->state = calloc(n_params * OPTIMIZER_MAX_STATES, sizeof *t->state);
     CHECK(err, t->state, CADRE_E_MEMORY, "no memory for the optimizer");
     real *p = mmap(NULL, t->state_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(err, p != MAP_FAILED, CADRE_E_MEMORY, "no memory for %zu bytes of optimizer state", t->state_bytes);
     t->state_memory = p;
     for (int64_t i = 0; i < t->model->n_params; i++)
-        for (int j = 0; j < n_states; j++) {
-            t->state[i * n_states + j] = p;
+        for (int j = 0; j < n_states(t, i); j++) {
+            t->state[i * OPTIMIZER_MAX_STATES + j] = p;
             p += tensor_count(&t->model->params[i].t);
         }
     return CADRE_OK;
@@ -299,6 +304,9 @@ static cadre_err plan_memory(struct trainer *t, cadre_error *err)
     TRY(arena_init(&t->arena, OP_PLAN_BYTES, err));
     TRY(micro_step(t, &measure, 1, &unused, err));
     TRY(micro_eval(t, &measure, t->cfg.micro_tokens / t->cfg.sequence, &unused, err));
+    struct op_ctx c = context(t, &measure, NULL);
+    struct optimizer_step s = {.cfg = &t->cfg};
+    optimizer_run(t->optimizer, &c, &s, t->model, t->state);
     arena_destroy(&t->arena);
     t->memory = t->model->bytes + t->state_bytes + measure.peak;
     return arena_init(&t->arena, measure.peak, err);
@@ -363,7 +371,8 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
                                .step = t->run.step + 1,
                                .lr = (real)lr,
                                .grad_scale = (real)(c->clip > 0 && norm > c->clip ? c->clip / norm : 1)};
-    optimizer_run(t->optimizer, &t->kernels, t->pool, &s, t->model, t->state);
+    struct op_ctx ctx = context(t, &t->arena, NULL);
+    optimizer_run(t->optimizer, &ctx, &s, t->model, t->state);
     if (t->balance->bias)
         update_biases(t);
     t->run.step++;
@@ -526,7 +535,6 @@ static cadre_err open_trainer(struct trainer *t, cadre_error *err)
     CHECK(err, t->balance, CADRE_E_ARG, "%s: [train] balance: expected none, switch, global or bias, found '%s'",
           o->config, t->cfg.balance);
     t->optimizer = optimizer_find(t->cfg.optimizer);
-    CHECK(err, t->optimizer, CADRE_E_ARG, "%s: [train] optimizer: there is no '%s'", o->config, t->cfg.optimizer);
     cadre_err rc = spec_can_write(&t->cfg.spec, err); /* better now than after the training */
     if (rc)
         return error_wrap(err, rc, "%s: [model]", o->config);

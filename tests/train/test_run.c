@@ -90,6 +90,8 @@ static void knobs_act(void **state)
                                        "z_weight = 0\n",
                                        "beta1 = 0.5\n",
                                        "init_std = 0.03\n",
+                                       "optimizer = muon\n",
+                                       "optimizer = muon\nmomentum = 0.5\n",
                                        "schedule = constant\n",
                                        "schedule = wsd\ndecay_share = 0.9\n",
                                        "schedule = wsd\ndecay_share = 0.9\ndecay_shape = linear\n"};
