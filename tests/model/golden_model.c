@@ -239,11 +239,14 @@ int main(int argc, char **argv)
             name                                                                                                       \
         }                                                                                                              \
     }
+#define QUANTS(name)                                                                                                   \
+    GOLDEN(name "-q4_0"), GOLDEN(name "-q4_K_M"), GOLDEN(name "-q6_K"), GOLDEN(name "-q2_K"), GOLDEN(name "-iq4_xs")
     const struct CMUnitTest tests[] = {
         GOLDEN("mixtral"),      GOLDEN("llama-dense"),  GOLDEN("qwen3-dense"),   GOLDEN("qwen2moe"),
         GOLDEN("qwen3moe"),     GOLDEN("olmoe"),        GOLDEN("deepseek"),      GOLDEN("mixtral-f16"),
         GOLDEN("mixtral-bf16"), GOLDEN("mixtral-q8_0"), GOLDEN("qwen3moe-q8_0"), GOLDEN("olmoe-q8_0"),
-        LONG("mixtral"),        LONG("llama-dense"),    LONG("qwen3moe"),
+        QUANTS("mixtral"),      QUANTS("qwen3moe"),     QUANTS("olmoe"),         LONG("mixtral"),
+        LONG("llama-dense"),    LONG("qwen3moe"),
     };
     if (argc != 2) {
         fprintf(stderr, "usage: golden_model FOLDER\n");
