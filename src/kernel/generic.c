@@ -334,6 +334,24 @@ static void softmax_back(real *p, real *ds, int64_t n, real max, real inverse_su
     }
 }
 
+static void delta_step(int64_t dk, int64_t n, real *s, int64_t ld, real decay, real beta, const real *k, const real *q,
+                       const real *v, real *o)
+{
+    for (int64_t c = 0; c < n; c++) {
+        real seen = 0, sum = 0;
+        for (int64_t i = 0; i < dk; i++) {
+            s[i * ld + c] *= decay;
+            seen = fma_(k[i], s[i * ld + c], seen);
+        }
+        real d = beta * (v[c] - seen);
+        for (int64_t i = 0; i < dk; i++) {
+            s[i * ld + c] = fma_(k[i], d, s[i * ld + c]);
+            sum = fma_(q[i], s[i * ld + c], sum);
+        }
+        o[c] = sum;
+    }
+}
+
 void kernels_init_generic(struct kernels *k)
 {
     *k = (struct kernels){
@@ -359,6 +377,7 @@ void kernels_init_generic(struct kernels *k)
         .swiglu_back = swiglu_back,
         .adamw = adamw,
         .attn = {.span_add = span_add, .softmax_back = softmax_back},
+        .delta = {.step = delta_step},
     };
     for (int t = 0; t < DTYPE_COUNT; t++)
         k->decode[t] = dtype_info((enum dtype)t)->decode;

@@ -18,6 +18,7 @@
 
 #include "base/cpu.h"
 #include "kernel/attn.h"
+#include "kernel/delta.h"
 #include "tensor/dtype.h"
 #include "tensor/real.h"
 
@@ -81,6 +82,7 @@ struct kernels {
                   real eps, real decay, real c1, real c2);
 
     struct attn_kernels attn;
+    struct delta_kernels delta;
 };
 
 /* Fill the table for a processor, using at most `limit`. */

@@ -23,4 +23,5 @@ void LEVEL_INIT(struct kernels *k)
     k->swiglu_back = swiglu_back;
     k->adamw = adamw;
     k->attn = (struct attn_kernels){.span_add = span_add, .softmax_back = softmax_back};
+    k->delta = (struct delta_kernels){.step = delta_step};
 }

@@ -8,6 +8,7 @@
  * Without a tape a layer's intermediate results are given back when it is done and only the residual stream stays, so
  * the arena holds one layer's worth. Attention is the only operator that looks at other rows, and it goes by absolute
  * position: a row's bytes do not depend on what else is in the batch. */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -66,22 +67,85 @@ static struct tensor *attend(struct op_ctx *c, const struct model *m, int64_t la
 }
 
 static struct tensor *layer_forward(struct op_ctx *c, const struct model *m, int64_t i, const struct batch *b,
-                                    const int64_t *first, struct tensor *x, cadre_error *err)
+                                    const int64_t *first, struct tensor *x, struct routing *routing, cadre_error *err)
 {
     const struct layer *l = &m->layers[i];
     x = op_add(c, x, attend(c, m, i, b, first, x));
     struct tensor *h = op_rmsnorm(c, x, l->ffn_norm, m->spec.norm_eps);
     struct tensor *y;
     if (spec_layer_is_moe(&m->spec, i)) {
-        y = moe_forward(c, &l->moe, h, b->hooks, b->routing ? &b->routing[i] : NULL, err);
+        y = moe_forward(c, &l->moe, h, b->hooks, routing, err);
         if (!y)
             return NULL;
     } else {
         y = ffn_forward(c, &l->ffn, h);
-        if (b->routing)
-            b->routing[i] = (struct routing){0};
+        if (routing)
+            *routing = (struct routing){0};
     }
     return op_add(c, x, y);
+}
+
+/* A layer whose activations are dropped (Chen et al. 2016): its forward leaves the output and the routing that balance
+ * terms read; its backward computes the layer again, with a tape of its own, and goes back through that. The same
+ * operators on the same numbers: the same gradients to the byte. A router that draws random numbers must draw the same
+ * again. */
+struct recompute {
+    const struct model *m;
+    int64_t layer;
+    struct batch b;
+    const int64_t *first;
+    struct tensor *x, *y;
+    struct routing routing;
+};
+
+static void recompute_back(struct op_ctx *c, void *saved)
+{
+    struct recompute *s = saved;
+    if (!s->y->g)
+        return;
+    cadre_error err = {0};
+    size_t mark = arena_mark(c->arena);
+    struct tape tape = {0};
+    struct op_ctx inner = *c;
+    struct routing r = {0};
+    inner.tape = &tape;
+    struct tensor *y = layer_forward(&inner, s->m, s->layer, &s->b, s->first, s->x, &r, &err);
+    assert(y); /* it succeeded before, and has no hooks that could fail now */
+    y->g = s->y->g;
+    if (r.id)
+        routing_pass_gradients(&r, &s->routing);
+    tape_unwind(&inner);
+    /* A layer ends by adding to its input, so the gradient of its input goes on in the array of its output's, which
+     * lies below what is given back here. */
+    assert(c->dry || !s->x->track || (unsigned char *)s->x->g < c->arena->base + mark);
+    arena_reset(c->arena, mark);
+}
+
+static struct tensor *layer_dropped(struct op_ctx *c, const struct model *m, int64_t i, const struct batch *b,
+                                    const int64_t *first, struct tensor *x, struct routing *routing, cadre_error *err)
+{
+    struct recompute *s = op_struct(c, sizeof *s);
+    *s = (struct recompute){m, i, *b, first, x, op_new2(c, tensor_rows(x), tensor_cols(x)), {0}};
+    if (spec_layer_is_moe(&m->spec, i))
+        s->routing = routing_new(c, &m->layers[i].moe.router, tensor_rows(x));
+    size_t mark = arena_mark(c->arena);
+    struct op_ctx plain = *c;
+    struct routing r = {0};
+    plain.tape = NULL;
+    struct tensor *y = layer_forward(&plain, m, i, b, first, x, &r, err);
+    if (!y)
+        return NULL;
+    if (!c->dry) {
+        memcpy(s->y->x, y->x, (size_t)tensor_count(y) * sizeof *y->x);
+        if (r.id)
+            routing_copy(&s->routing, &r);
+    }
+    arena_reset(c->arena, mark);
+    if (routing)
+        *routing = s->routing;
+    s->y->track = true;
+    tape_push(c, recompute_back, s);
+    return s->y;
 }
 
 /* [n_seq] position of each sequence's first row; lives until the backward. */
@@ -94,7 +158,7 @@ static int64_t *first_positions(struct op_ctx *c, const struct batch *b)
     return first;
 }
 
-struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err)
+struct tensor *model_hidden(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err)
 {
     const struct spec *s = &m->spec;
     const int64_t *first = first_positions(c, b);
@@ -102,7 +166,8 @@ struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct bat
     struct tensor *x = op_embed(c, &m->embedding, b->token, b->n_tok);
     for (int64_t i = 0; i < s->n_layer; i++) {
         size_t mark = arena_mark(c->arena);
-        struct tensor *y = layer_forward(c, m, i, b, first, x, err);
+        struct tensor *y = (c->tape && b->recompute ? layer_dropped : layer_forward)(
+            c, m, i, b, first, x, b->routing ? &b->routing[i] : NULL, err);
         if (!y)
             return NULL;
         if (keep) {
@@ -117,6 +182,11 @@ struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct bat
     }
     if (b->want)
         x = op_gather_rows(c, x, b->want, b->n_want);
-    x = op_rmsnorm(c, x, m->output_norm, s->norm_eps);
-    return op_linear(c, x, &m->output, NULL);
+    return op_rmsnorm(c, x, m->output_norm, s->norm_eps);
+}
+
+struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err)
+{
+    struct tensor *x = model_hidden(c, m, b, err);
+    return x ? op_linear(c, x, &m->output, NULL) : NULL;
 }

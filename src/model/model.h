@@ -79,7 +79,11 @@ struct batch {
     const struct moe_hooks *hooks; /* NULL: none */
     struct routing *routing;       /* [n_layer] out, or NULL; entries of dense layers have id = NULL */
     struct tensor **hidden;        /* [n_layer] out: residual stream after each layer, or NULL */
+    bool recompute; /* with a tape: keep only each layer's output and routing; its backward computes the rest again */
 };
+/* What the output matrix is applied to: the normed residual stream of the wanted rows, [n_want, d_model], in c->arena.
+ * NULL and err on a failing hook. */
+struct tensor *model_hidden(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err);
 /* Logits [n_want, n_vocab], in c->arena. NULL and err on a failing hook. */
 struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err);
 

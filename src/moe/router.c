@@ -1,6 +1,7 @@
 /* The table of routers, what every router configuration has to satisfy, and the weighing that they share. */
 #include "moe/router.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -58,4 +59,35 @@ void router_weigh_scores(struct op_ctx *c, const struct router_config *cfg, stru
     if (cfg->scale != 1)
         w = op_scale(c, w, cfg->scale);
     out->weight = w;
+}
+
+struct routing routing_new(struct op_ctx *c, const struct router_config *cfg, int64_t n)
+{
+    struct routing r = {.id = arena_alloc(c->arena, (size_t)(n * cfg->k) * sizeof *r.id),
+                        .weight = op_new2(c, n, cfg->k),
+                        .score = op_new2(c, n, cfg->n_expert),
+                        .logits = op_new2(c, n, cfg->n_expert)};
+    r.weight->track = r.score->track = r.logits->track = true;
+    return r;
+}
+
+static void copy_values(struct tensor *to, const struct tensor *from)
+{
+    assert(tensor_count(to) == tensor_count(from) && !from->base);
+    memcpy(to->x, from->x, (size_t)tensor_count(from) * sizeof *from->x);
+}
+
+void routing_copy(struct routing *to, const struct routing *from)
+{
+    memcpy(to->id, from->id, (size_t)tensor_count(to->weight) * sizeof *to->id);
+    copy_values(to->weight, from->weight);
+    copy_values(to->score, from->score);
+    copy_values(to->logits, from->logits);
+}
+
+void routing_pass_gradients(struct routing *to, const struct routing *from)
+{
+    to->weight->g = from->weight->g;
+    to->score->g = from->score->g;
+    to->logits->g = from->logits->g;
 }

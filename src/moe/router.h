@@ -53,6 +53,13 @@ cadre_err router_config_check(const struct router_config *cfg, cadre_error *err)
  * normalised over the k final ids if cfg says so, then scaled. Gradients reach the scores, never the choice. */
 void router_weigh_scores(struct op_ctx *c, const struct router_config *cfg, struct routing *out);
 
+/* For layers that are computed again in the backward (model/forward.c). A routing of undefined values whose tensors
+ * want gradients; a copy of the values of another; and what its tensors' gradients are, handed to the tensors of `to`,
+ * which was computed from the same numbers. */
+struct routing routing_new(struct op_ctx *c, const struct router_config *cfg, int64_t n);
+void routing_copy(struct routing *to, const struct routing *from);
+void routing_pass_gradients(struct routing *to, const struct routing *from);
+
 extern const struct router router_softmax; /* router/softmax.c: softmax over all, then top-k (Shazeer et al. 2017) */
 extern const struct router router_sigmoid; /* router/sigmoid.c: sigmoid, bias, groups (DeepSeek-V3, 2024, §2.1.2) */
 

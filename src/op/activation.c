@@ -2,6 +2,7 @@
 #include "op/op.h"
 
 #include <assert.h>
+#include <math.h>
 
 #include "base/checked.h"
 
@@ -96,9 +97,26 @@ static void tanh_back(const struct kernels *k, real *dx, const real *dy, const r
         dx[i] += dy[i] * (1 - y[i] * y[i]);
 }
 
+/* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), in double and libm's: few numbers take it (a layer's decays) */
+static void softplus_value(const struct kernels *k, real *y, const real *x, int64_t n)
+{
+    (void)k;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (real)(fmax((double)x[i], 0) + log1p(exp(-fabs((double)x[i]))));
+}
+
+static void softplus_back(const struct kernels *k, real *dx, const real *dy, const real *x, const real *y, int64_t n)
+{
+    (void)y;
+    real s[ACT_CHUNK];
+    k->sigmoid(s, x, n);
+    for (int64_t i = 0; i < n; i++)
+        dx[i] += dy[i] * s[i];
+}
+
 static const struct unary silu = {silu_value, silu_back}, gelu = {gelu_value, gelu_back},
                           relu2 = {relu2_value, relu2_back}, sigmoid = {sigmoid_value, sigmoid_back},
-                          tanh_row = {tanh_value, tanh_back};
+                          tanh_row = {tanh_value, tanh_back}, softplus = {softplus_value, softplus_back};
 
 struct unary_job {
     const struct kernels *k;
@@ -166,6 +184,11 @@ struct tensor *op_sigmoid(struct op_ctx *c, struct tensor *x)
 struct tensor *op_tanh(struct op_ctx *c, struct tensor *x)
 {
     return unary(c, &tanh_row, x);
+}
+
+struct tensor *op_softplus(struct op_ctx *c, struct tensor *x)
+{
+    return unary(c, &softplus, x);
 }
 
 struct swiglu_job {

@@ -1,5 +1,5 @@
-/* RMSNorm and LayerNorm over the last dimension. Backwards keep the statistics of each row only; sums over a row go
- * through the kernels' fixed order, chunk by chunk. */
+/* RMSNorm, LayerNorm and L2 norm over the last dimension. Backwards keep the statistics of each row only; sums over a
+ * row go through the kernels' fixed order, chunk by chunk. */
 #include "op/op.h"
 
 #include <assert.h>
@@ -158,4 +158,64 @@ static void layernorm_rows(void *arg, int64_t from, int64_t to)
 struct tensor *op_layernorm(struct op_ctx *c, struct tensor *x, struct tensor *w, struct tensor *b, real eps)
 {
     return norm(c, (struct norm){.x = x, .w = w, .b = b, .eps = eps}, layernorm_rows);
+}
+
+struct l2norm {
+    const struct kernels *k;
+    struct tensor *x, *y;
+    real eps;
+    real *scale; /* [rows], with a tape: 1 / max(|x|, eps) */
+    real *dx;
+};
+
+static void l2norm_rows(void *arg, int64_t from, int64_t to)
+{
+    const struct l2norm *s = arg;
+    int64_t d = tensor_cols(s->x);
+    for (int64_t i = from; i < to; i++) {
+        const real *x = s->x->x + i * d;
+        real *y = s->y->x + i * d;
+        real scale = (real)(1 / fmax(sqrt((double)s->k->dot(x, x, d)), (double)s->eps));
+        for (int64_t j = 0; j < d; j++)
+            y[j] = x[j] * scale;
+        if (s->scale)
+            s->scale[i] = scale;
+    }
+}
+
+/* dx += (dy - y (y · dy)) / |x|; where eps acts the length does not matter: dx += dy / eps */
+static void l2norm_back_rows(void *arg, int64_t from, int64_t to)
+{
+    const struct l2norm *s = arg;
+    int64_t d = tensor_cols(s->x);
+    for (int64_t i = from; i < to; i++) {
+        const real *y = s->y->x + i * d, *dy = s->y->g + i * d;
+        bool floored = s->scale[i] >= (real)(1 / (double)s->eps);
+        real along = floored ? 0 : s->k->dot(y, dy, d);
+        for (int64_t j = 0; j < d; j++)
+            s->dx[i * d + j] += s->scale[i] * (dy[j] - y[j] * along);
+    }
+}
+
+static void l2norm_back(struct op_ctx *c, void *saved)
+{
+    struct l2norm *s = saved;
+    if (!s->y->g)
+        return;
+    s->dx = tensor_grad(c, s->x);
+    op_rows_run(c, tensor_rows(s->x), tensor_cols(s->x), l2norm_back_rows, s);
+}
+
+struct tensor *op_l2norm(struct op_ctx *c, struct tensor *x, real eps)
+{
+    struct l2norm n = {.k = c->k, .x = x, .y = op_new(c, x->n_dims, x->dim), .eps = eps};
+    n.y->track = op_records(c, x->track);
+    if (n.y->track) {
+        n.scale = arena_alloc(c->arena, (size_t)tensor_rows(x) * sizeof(real));
+        struct l2norm *s = op_struct(c, sizeof *s);
+        *s = n;
+        tape_push(c, l2norm_back, s);
+    }
+    op_rows_run(c, tensor_rows(x), tensor_cols(x), l2norm_rows, &n);
+    return n.y;
 }

@@ -20,6 +20,7 @@ struct tensor *op_linear_grouped(struct op_ctx *c, struct tensor *x, const struc
 /* ---- norm.c: over the last dimension; w, b are [d]; for per-head norms reshape to [n * heads, head_dim] first */
 struct tensor *op_rmsnorm(struct op_ctx *c, struct tensor *x, struct tensor *w, real eps);
 struct tensor *op_layernorm(struct op_ctx *c, struct tensor *x, struct tensor *w, struct tensor *b, real eps);
+struct tensor *op_l2norm(struct op_ctx *c, struct tensor *x, real eps); /* x / max(|x|, eps) */
 
 /* ---- activation.c */
 struct tensor *op_swiglu(struct op_ctx *c, struct tensor *gate, struct tensor *up); /* silu(gate) * up */
@@ -28,6 +29,7 @@ struct tensor *op_gelu(struct op_ctx *c, struct tensor *x); /* tanh form: 0.5 x 
 struct tensor *op_relu2(struct op_ctx *c, struct tensor *x);
 struct tensor *op_sigmoid(struct op_ctx *c, struct tensor *x);
 struct tensor *op_tanh(struct op_ctx *c, struct tensor *x);
+struct tensor *op_softplus(struct op_ctx *c, struct tensor *x); /* log(1 + exp(x)) */
 
 /* ---- softmax.c: rows */
 struct tensor *op_softmax(struct op_ctx *c, struct tensor *x);
@@ -84,6 +86,10 @@ struct tensor *op_combine(struct op_ctx *c, struct tensor *rows, struct tensor *
 /* ---- loss.c: mean over rows with target >= 0 of -log softmax(logits)[target]; fused backward */
 struct tensor *op_cross_entropy(struct op_ctx *c, struct tensor *logits, const int32_t *target); /* [1, 1] */
 
+/* ---- head.c: op_cross_entropy(op_linear(x, w, NULL), target) that never holds the logits of all rows; with a tape the
+ * gradients are made in the forward pass, chunk by chunk */
+struct tensor *op_head_loss(struct op_ctx *c, struct tensor *x, const struct weight *w, const int32_t *target);
+
 /* ---- gru.c: one step of a GRU cell (Cho et al. 2014, PyTorch's gate order r, z, n); x [n, i], h [n, d] */
 struct tensor *op_gru_cell(struct op_ctx *c, struct tensor *x, struct tensor *h, const struct weight *w_input,
                            const struct weight *w_hidden, struct tensor *b_input, struct tensor *b_hidden);
@@ -127,5 +133,32 @@ struct tensor *op_attention(struct op_ctx *c, struct tensor *q, struct tensor *k
                             const struct attention *a);
 /* Over a cache that already holds the new positions. Inference only. Same bytes as op_attention on equal inputs. */
 struct tensor *op_attention_kv(struct op_ctx *c, struct tensor *q, const struct kv_view *kv, const struct attention *a);
+
+/* ---- conv.c, delta.c: operators along a sequence that carry a state instead of keys and values. Every row is computed
+ * by the same arithmetic, from its inputs and the state that its predecessor left: one token at a time, a whole prompt
+ * or several sequences at once give the same bytes. */
+struct recurrence {
+    int64_t n_seq;
+    const int64_t *row_start; /* [n_seq + 1] rows that belong to each sequence */
+    /* [n_seq] each sequence's state, read and overwritten (inference only); NULL: all start from zeros and nothing is
+     * left behind (training, evaluation). Not read in a dry run. */
+    real *const *state;
+};
+
+/* Causal convolution of each channel by itself: y[t, c] = Σ_j w[c, j] x[t - K + 1 + j, c]; x [n, C], w [C, K], K >= 2.
+ * State: the last K - 1 rows of x, oldest first, [K - 1, C]. Differentiable. */
+struct tensor *op_conv(struct op_ctx *c, struct tensor *x, struct tensor *w, const struct recurrence *r);
+
+/* Gated delta rule (Yang et al. 2024, arXiv 2412.06464), per head with a state S [k_dim, v_dim]:
+ *     S ← exp(g) S;  S ← S + k (β (v - Sᵀk))ᵀ;  o = Sᵀq
+ * q, k [n, n_k_head * k_dim], v [n, n_v_head * v_dim], g, β [n, n_v_head] → o [n, n_v_head * v_dim].
+ * State: [n_v_head, k_dim, v_dim]. Differentiable. */
+struct delta_rule {
+    int64_t n_k_head, n_v_head, k_dim, v_dim; /* n_v_head a multiple of n_k_head */
+    bool tiled; /* v head h goes with k head h mod n_k_head; else with h / (n_v_head / n_k_head) */
+    struct recurrence seq;
+};
+struct tensor *op_delta_rule(struct op_ctx *c, struct tensor *q, struct tensor *k, struct tensor *v, struct tensor *g,
+                             struct tensor *beta, const struct delta_rule *d);
 
 #endif

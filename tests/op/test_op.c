@@ -87,7 +87,7 @@ static void unary_values(void **state)
     x->x[0] = 0, x->x[1] = 30, x->x[2] = -30;
     struct tensor *silu = op_silu(&w->c, x), *gelu = op_gelu(&w->c, x), *relu2 = op_relu2(&w->c, x),
                   *sigmoid = op_sigmoid(&w->c, x), *t = op_tanh(&w->c, x), *scale = op_scale(&w->c, x, 3),
-                  *swiglu = op_swiglu(&w->c, x, t);
+                  *swiglu = op_swiglu(&w->c, x, t), *softplus = op_softplus(&w->c, x);
     for (int i = 0; i < 3000; i++) {
         double v = (double)x->x[i], s = 1 / (1 + exp(-v));
         assert_near((double)sigmoid->x[i], s, 1e-6);
@@ -97,6 +97,7 @@ static void unary_values(void **state)
         assert_near((double)t->x[i], tanh(v), 1e-6);
         assert_near((double)scale->x[i], 3 * v, 1e-6);
         assert_near((double)swiglu->x[i], v * s * tanh(v), 1e-6);
+        assert_near((double)softplus->x[i], log1p(exp(v)), 1e-7);
     }
 }
 
@@ -108,7 +109,8 @@ static void row_values(void **state)
         int64_t rows = shape[n][0], d = shape[n][1];
         struct tensor *x = normal(w, rows, d), *g = normal(w, 1, d), *b = normal(w, 1, d);
         struct tensor *rms = op_rmsnorm(&w->c, x, g, (real)1e-5), *ln = op_layernorm(&w->c, x, g, b, (real)1e-5),
-                      *soft = op_softmax(&w->c, x), *lse = op_logsumexp(&w->c, x), *sum = op_row_sum(&w->c, x);
+                      *soft = op_softmax(&w->c, x), *lse = op_logsumexp(&w->c, x), *sum = op_row_sum(&w->c, x),
+                      *l2 = op_l2norm(&w->c, x, (real)1e-6);
         for (int64_t i = 0; i < rows; i++) {
             const real *r = x->x + i * d;
             double total = 0, squares = 0, centred = 0, exps = 0;
@@ -123,6 +125,7 @@ static void row_values(void **state)
             assert_near((double)lse->x[i], log(exps), 1e-6);
             for (int64_t j = 0; j < d; j++) {
                 double v = (double)r[j], weight = (double)g->x[j];
+                assert_near((double)l2->x[i * d + j], v / sqrt(squares), 1e-6);
                 assert_near((double)rms->x[i * d + j], v / sqrt(squares / (double)d + 1e-5) * weight, 1e-5);
                 assert_near((double)ln->x[i * d + j],
                             (v - total / (double)d) / sqrt(centred / (double)d + 1e-5) * weight + (double)b->x[j],
@@ -299,6 +302,46 @@ static void cross_entropy_value(void **state)
     for (int i = 1; i < ROWS; i++)
         target[i] = -1;
     assert_true(op_cross_entropy(&w->c, x, target)->x[0] == 0);
+}
+
+/* The fused loss is that of logits as a whole, and the same bytes for any number of threads, gradients too. */
+static void head_loss_is_cross_entropy(void **state)
+{
+    struct world *w = *state;
+    enum { ROWS = 700, D = 40, V = 130 };
+    struct tensor *x = normal(w, ROWS, D), *m = normal(w, V, D);
+    struct weight weight = {.n = V, .k = D, .param = m};
+    int32_t target[ROWS];
+    real *first = malloc(sizeof *first * (1 + (ROWS + V) * D)), *g = calloc(sizeof *g, (ROWS + V) * D);
+    assert_true(first && g);
+    for (int i = 0; i < ROWS; i++)
+        target[i] = i % 5 == 1 ? -1 : i % V;
+    for (int precision = 0; precision < 2; precision++)
+        for (int threads = 1; threads <= 3; threads++) {
+            struct op_ctx c = w->c;
+            struct tape tape = {0};
+            cadre_error e = {0};
+            size_t mark = arena_mark(c.arena);
+            c.precision = precision ? GEMM_BF16 : GEMM_F32;
+            assert_ok(pool_new(&c.pool, threads, &e), e);
+            real whole = op_cross_entropy(&c, op_linear(&c, x, &weight, NULL), target)->x[0];
+            real plain = op_head_loss(&c, x, &weight, target)->x[0];
+            assert_memory_equal(&whole, &plain, sizeof whole);
+            memset(g, 0, sizeof *g * (ROWS + V) * D);
+            x->g = g, m->g = g + ROWS * D, x->track = m->track = true;
+            c.tape = &tape;
+            struct tensor *loss = op_head_loss(&c, x, &weight, target);
+            assert_memory_equal(loss->x, &whole, sizeof whole);
+            tape_backward(&c, loss, (real)0.25);
+            x->track = m->track = false;
+            if (threads == 1)
+                memcpy(first, g, sizeof *g * (ROWS + V) * D);
+            assert_memory_equal(first, g, sizeof *g * (ROWS + V) * D);
+            arena_reset(c.arena, mark);
+            pool_free(c.pool);
+        }
+    free(first);
+    free(g);
 }
 
 /* ---- choices */
@@ -681,6 +724,7 @@ int main(void)
         TEST(embed_decodes_rows),
         TEST(columns_and_broadcasts),
         TEST(cross_entropy_value),
+        TEST(head_loss_is_cross_entropy),
         TEST(topk_is_the_sorted_choice),
         TEST(groups_mask_experts),
         TEST(dispatch_plan_is_a_stable_sort),
