@@ -25,8 +25,8 @@ void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_
 
 /* Whether strips of the type are decoded before they are multiplied. */
 bool packed_is_decoded(enum dtype type);
-/* Numbers k0 … k0 + k - 1 (one piece: k0 a multiple of PIECE_K, k at most PIECE_K) of a strip's n_valid first outputs, into
- * an f32 strip [k][16]. rows is scratch for STRIP * PIECE_K numbers. */
+/* Numbers k0 … k0 + k - 1 (one piece: k0 a multiple of PIECE_K, k at most PIECE_K) of a strip's n_valid first outputs,
+ * into an f32 strip [k][16]. rows is scratch for STRIP * PIECE_K numbers. */
 void packed_decode(const struct kernels *ks, real *dst, const void *strip, enum dtype type, int64_t n_valid, int64_t k0,
                    int64_t k, real *rows);
 
