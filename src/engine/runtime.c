@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
-#include "base/fileio.h"
 #include "engine/memory.h"
+#include "model/source.h"
 
 cadre_model_options cadre_model_options_default(void)
 {
@@ -21,15 +21,17 @@ cadre_err runtime_fits(const struct cadre_model *m, uint64_t more, const char *w
     return CADRE_OK;
 }
 
-/* Most of a file becomes weights: refuse before reading what cannot fit. */
+/* What the tensors take becomes weights: refuse before reading what cannot fit. */
 static cadre_err check_file(const char *path, uint64_t memory, cadre_error *err)
 {
-    int fd;
-    uint64_t size;
-    TRY(file_open(path, &fd, &size, err));
-    file_close(fd);
+    struct gguf *g;
+    if (memory == 0)
+        return CADRE_OK;
+    TRY(model_source_open(&g, path, err));
+    uint64_t size = model_source_bytes(g);
+    gguf_close(g);
     CHECK(
-        err, memory == 0 || size <= memory, CADRE_E_MEMORY,
+        err, size <= memory, CADRE_E_MEMORY,
         "%s: %.1f MiB, over the memory budget of %.1f MiB; there is no expert store yet that would keep a part on disk",
         path, memory_mib(size), memory_mib(memory));
     return CADRE_OK;
@@ -38,7 +40,7 @@ static cadre_err check_file(const char *path, uint64_t memory, cadre_error *err)
 static cadre_err open_tokenizer(struct tokenizer **out, const char *path, cadre_error *err)
 {
     struct gguf *g;
-    TRY(gguf_open(&g, path, err));
+    TRY(model_source_open(&g, path, err));
     cadre_err rc = tokenizer_from_gguf(out, g, err);
     gguf_close(g);
     return rc ? error_wrap(err, rc, "%s", path) : CADRE_OK;

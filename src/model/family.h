@@ -4,6 +4,7 @@
 #define CADRE_MODEL_FAMILY_H
 
 #include "file/gguf.h"
+#include "model/hf/hf.h"
 #include "model/spec.h"
 
 /* The keys that not every family has; those every family has are in the same table (keys.c). */
@@ -33,6 +34,7 @@ struct family {
     cadre_err (*read)(const struct gguf *g, struct spec *s, cadre_error *err);
     cadre_err (*can_write)(const struct spec *s, cadre_error *err);
     cadre_err (*write)(struct gguf_writer *w, const struct spec *s, cadre_error *err);
+    const struct hf_family *const *hf; /* Hugging Face models that are of this family, NULL-terminated; or NULL */
 };
 
 const struct family *family_find(const char *name);

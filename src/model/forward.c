@@ -67,14 +67,15 @@ static struct tensor *attend(struct op_ctx *c, const struct model *m, int64_t la
 }
 
 static struct tensor *layer_forward(struct op_ctx *c, const struct model *m, int64_t i, const struct batch *b,
-                                    const int64_t *first, struct tensor *x, struct routing *routing, cadre_error *err)
+                                    const int64_t *first, struct tensor *x, struct moe_pass *pass,
+                                    struct routing *routing, cadre_error *err)
 {
     const struct layer *l = &m->layers[i];
     x = op_add(c, x, attend(c, m, i, b, first, x));
     struct tensor *h = op_rmsnorm(c, x, l->ffn_norm, m->spec.norm_eps);
     struct tensor *y;
     if (spec_layer_is_moe(&m->spec, i)) {
-        y = moe_forward(c, &l->moe, h, b->hooks, routing, err);
+        y = moe_forward(c, &l->moe, h, pass, routing, err);
         if (!y)
             return NULL;
     } else {
@@ -109,7 +110,8 @@ static void recompute_back(struct op_ctx *c, void *saved)
     struct op_ctx inner = *c;
     struct routing r = {0};
     inner.tape = &tape;
-    struct tensor *y = layer_forward(&inner, s->m, s->layer, &s->b, s->first, s->x, &r, &err);
+    struct moe_pass pass = {.training = s->b.training};
+    struct tensor *y = layer_forward(&inner, s->m, s->layer, &s->b, s->first, s->x, &pass, &r, &err);
     assert(y); /* it succeeded before, and has no hooks that could fail now */
     y->g = s->y->g;
     if (r.id)
@@ -127,12 +129,13 @@ static struct tensor *layer_dropped(struct op_ctx *c, const struct model *m, int
     struct recompute *s = op_struct(c, sizeof *s);
     *s = (struct recompute){m, i, *b, first, x, op_new2(c, tensor_rows(x), tensor_cols(x)), {0}};
     if (spec_layer_is_moe(&m->spec, i))
-        s->routing = routing_new(c, &m->layers[i].moe.router, tensor_rows(x));
+        s->routing = routing_new(c, &m->layers[i].moe.router, tensor_rows(x), b->training != NULL);
     size_t mark = arena_mark(c->arena);
     struct op_ctx plain = *c;
     struct routing r = {0};
     plain.tape = NULL;
-    struct tensor *y = layer_forward(&plain, m, i, b, first, x, &r, err);
+    struct moe_pass pass = {.hooks = b->hooks, .training = b->training};
+    struct tensor *y = layer_forward(&plain, m, i, b, first, x, &pass, &r, err);
     if (!y)
         return NULL;
     if (!c->dry) {
@@ -162,12 +165,14 @@ struct tensor *model_hidden(struct op_ctx *c, struct model *m, const struct batc
 {
     const struct spec *s = &m->spec;
     const int64_t *first = first_positions(c, b);
+    struct moe_pass pass = {.hooks = b->hooks, .training = b->training};
     bool keep = c->tape || b->routing || b->hidden; /* somebody looks at intermediate results later */
     struct tensor *x = op_embed(c, &m->embedding, b->token, b->n_tok);
     for (int64_t i = 0; i < s->n_layer; i++) {
         size_t mark = arena_mark(c->arena);
-        struct tensor *y = (c->tape && b->recompute ? layer_dropped : layer_forward)(
-            c, m, i, b, first, x, b->routing ? &b->routing[i] : NULL, err);
+        struct routing *routing = b->routing ? &b->routing[i] : NULL;
+        struct tensor *y = c->tape && b->recompute ? layer_dropped(c, m, i, b, first, x, routing, err)
+                                                   : layer_forward(c, m, i, b, first, x, &pass, routing, err);
         if (!y)
             return NULL;
         if (keep) {

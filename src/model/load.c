@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "file/names.h"
 #include "model/family.h"
+#include "model/source.h"
 #include "model/tensors.h"
 
 /* "[64, 288]", contiguous dimension first, as in the file. */
@@ -256,7 +257,7 @@ cadre_err model_open(struct model **out, const char *path, struct tokenizer **to
     *out = NULL;
     if (tokenizer)
         *tokenizer = NULL;
-    TRY(gguf_open(&g, path, err));
+    TRY(model_source_open(&g, path, err));
     rc = open_empty(&m, g, err);
     if (rc == CADRE_OK && tokenizer)
         rc = load_tokenizer(g, m, tokenizer, err);

@@ -76,9 +76,10 @@ struct batch {
     const int32_t *slot;      /* [n_seq] cache sequence of each; with kv */
     const int32_t *want;      /* rows whose logits are wanted; NULL: all */
     int64_t n_want;
-    const struct moe_hooks *hooks; /* NULL: none */
-    struct routing *routing;       /* [n_layer] out, or NULL; entries of dense layers have id = NULL */
-    struct tensor **hidden;        /* [n_layer] out: residual stream after each layer, or NULL */
+    const struct moe_hooks *hooks;         /* NULL: none */
+    const struct route_training *training; /* NULL: generation, evaluation */
+    struct routing *routing;               /* [n_layer] out, or NULL; entries of dense layers have id = NULL */
+    struct tensor **hidden;                /* [n_layer] out: residual stream after each layer, or NULL */
     bool recompute; /* with a tape: keep only each layer's output and routing; its backward computes the rest again */
 };
 /* What the output matrix is applied to: the normed residual stream of the wanted rows, [n_want, d_model], in c->arena.

@@ -29,7 +29,9 @@ struct tensor *op_gelu(struct op_ctx *c, struct tensor *x); /* tanh form: 0.5 x 
 struct tensor *op_relu2(struct op_ctx *c, struct tensor *x);
 struct tensor *op_sigmoid(struct op_ctx *c, struct tensor *x);
 struct tensor *op_tanh(struct op_ctx *c, struct tensor *x);
-struct tensor *op_softplus(struct op_ctx *c, struct tensor *x); /* log(1 + exp(x)) */
+struct tensor *op_softplus(struct op_ctx *c, struct tensor *x);   /* log(1 + exp(x)) */
+struct tensor *op_reciprocal(struct op_ctx *c, struct tensor *x); /* 1 / x */
+struct tensor *op_normal_cdf(struct op_ctx *c, struct tensor *x); /* Φ(x), the standard normal distribution's */
 
 /* ---- softmax.c: rows */
 struct tensor *op_softmax(struct op_ctx *c, struct tensor *x);

@@ -97,6 +97,7 @@ static const struct key keys[] = {
     C("train", "recompute", recompute, K_BOOL, 0, 0, "false"),
     C("train", "balance", balance, K_NAME, 0, 0, "global"),
     C("train", "balance_weight", balance_weight, K_REAL, 0, 1e3, "0.01"),
+    C("train", "router_loss_weight", router_loss_weight, K_REAL, 0, 1e3, "0.01"), /* of a router's own loss */
     C("train", "z_weight", z_weight, K_REAL, 0, 1e3, "0.001"),
     C("train", "bias_rate", bias_rate, K_REAL, 0, 1, "0.001"),
     C("train", "seed", seed, K_INT, 0, 9e15, "1"),

@@ -36,7 +36,7 @@ static void steer_decide(void *self, struct decision *d)
 static struct tensor *forward(struct fixture *f, struct layer_case *t, const struct moe_hooks *hooks, struct routing *r)
 {
     cadre_error e = {0};
-    struct tensor *y = moe_forward(&f->c, &t->l, t->p[P_X], hooks, r, &e);
+    struct tensor *y = moe_forward(&f->c, &t->l, t->p[P_X], &(struct moe_pass){.hooks = hooks}, r, &e);
     if (!y)
         fail_msg("%s", e.text);
     return y;
@@ -225,7 +225,8 @@ static void a_failing_source_is_the_layers_error(void **s)
     struct shelf shelf = {.fail = CADRE_E_IO};
     const struct expert_source source = {&shelf, shelf_acquire, shelf_release};
     cadre_error e = {0};
-    assert_null(moe_forward(&f->c, &t.l, t.p[P_X], &(struct moe_hooks){.source = &source}, NULL, &e));
+    assert_null(moe_forward(&f->c, &t.l, t.p[P_X], &(struct moe_pass){.hooks = &(struct moe_hooks){.source = &source}},
+                            NULL, &e));
     assert_int_equal(e.code, CADRE_E_IO);
     assert_string_equal(e.text, "the shelf fell over");
     assert_int_equal(shelf.n_released, 0); /* nothing was lent */
@@ -335,7 +336,7 @@ static void a_plan_without_hooks_holds_with_them(void **s)
     dry.plan = &f->arena;
     dry.arena = &measure;
     cadre_error e = {0};
-    assert_non_null(moe_forward(&dry, &t.l, t.p[P_X], &hooks, &r, &e));
+    assert_non_null(moe_forward(&dry, &t.l, t.p[P_X], &(struct moe_pass){.hooks = &hooks}, &r, &e));
     assert_int_equal(shelf.n_acquired, 0);
     size_t before = f->arena.used;
     forward(f, &t, &hooks, &r);
