@@ -37,7 +37,7 @@ struct train_config {
     bool recompute;
     double momentum, beta1, beta2, eps, weight_decay, clip, init_std;
     char optimizer[TRAIN_NAME], precision[TRAIN_NAME], balance[TRAIN_NAME], file_type[TRAIN_NAME];
-    double balance_weight, z_weight, bias_rate;
+    double balance_weight, router_loss_weight, z_weight, bias_rate;
     int64_t seed, log_steps, eval_steps, eval_tokens;
     double checkpoint_minutes;
 

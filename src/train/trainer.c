@@ -215,21 +215,30 @@ static struct op_ctx context(struct trainer *t, struct arena *arena, struct tape
                            .plan = arena->measuring ? &t->arena : NULL};
 }
 
-/* Count the layer's decisions and add its balance terms to the loss. */
-static struct tensor *add_balance(struct trainer *t, struct op_ctx *c, int64_t layer, int64_t n_tok,
-                                  struct tensor *loss)
+/* The balance terms of one decision, weighted; count: of the whole step so far. */
+static struct tensor *balance_terms(struct trainer *t, struct op_ctx *c, const struct router_config *router,
+                                    const struct routing *r, const int64_t *count, struct tensor *loss)
 {
-    const struct router_config *router = &t->model->layers[layer].moe.router;
-    const struct routing *r = &t->routing[layer];
-    int64_t *count = t->count + layer * router->n_expert;
-    if (!c->dry)
-        balance_count(r->id, n_tok * router->k, router->n_expert, count);
     if (t->balance->loss && t->cfg.balance_weight > 0) {
         struct tensor *b = balance_switch(c, router, r, t->balance->whole_batch ? count : NULL);
         loss = op_add(c, loss, op_scale(c, b, (real)t->cfg.balance_weight));
     }
     if (t->cfg.z_weight > 0)
         loss = op_add(c, loss, op_scale(c, balance_z(c, r), (real)t->cfg.z_weight));
+    if (router->kind->loss && t->cfg.router_loss_weight > 0)
+        loss = op_add(c, loss, op_scale(c, router->kind->loss(c, router, r), (real)t->cfg.router_loss_weight));
+    return loss;
+}
+
+/* Count the layer's decisions and add their balance terms to the loss. */
+static struct tensor *add_balance(struct trainer *t, struct op_ctx *c, int64_t layer, struct tensor *loss)
+{
+    const struct router_config *router = &t->model->layers[layer].moe.router;
+    int64_t *count = t->count + layer * t->cfg.spec.router.n_expert;
+    if (!c->dry)
+        balance_count(&t->routing[layer], router->n_expert, count);
+    for (const struct routing *r = &t->routing[layer]; r; r = r->next)
+        loss = balance_terms(t, c, router, r, count, loss);
     return loss;
 }
 
@@ -266,10 +275,10 @@ static cadre_err micro_step(struct trainer *t, struct arena *arena, real scale, 
     struct tensor *x = model_hidden(&c, t->model, &b, err);
     if (!x)
         return err ? err->code : CADRE_E_ARG;
-    struct tensor *loss = op_head_loss(&c, x, &t->model->output, t->target), *total = loss;
+    struct tensor *loss = model_loss(&c, t->model, x, t->target), *total = loss;
     for (int64_t l = 0; l < t->cfg.spec.n_layer; l++)
         if (spec_layer_is_moe(&t->cfg.spec, l))
-            total = add_balance(t, &c, l, b.n_tok, total);
+            total = add_balance(t, &c, l, total);
     if (!c.dry) {
         *loss_out = (double)loss->x[0];
         t->router_entropy = routing_entropy(t, b.n_tok);
@@ -288,7 +297,7 @@ static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_se
     struct tensor *x = model_hidden(&c, t->model, &b, err);
     if (!x)
         return err ? err->code : CADRE_E_ARG;
-    struct tensor *loss = op_head_loss(&c, x, &t->model->output, t->target);
+    struct tensor *loss = model_loss(&c, t->model, x, t->target);
     if (!c.dry)
         *nats += (double)loss->x[0] * (double)b.n_tok;
     arena_reset(arena, mark);
