@@ -375,8 +375,8 @@ typedef struct cadre_experiment_options {
     void *user;
 } cadre_experiment_options;
 
-/* Trains what is not there yet. *json: one object with every variant's size, cost and runs, and means and deviations over
- * seeds (fields: docs/FORMATS.md); freed with cadre_free. */
+/* Trains what is not there yet. *json: one object with every variant's size, cost and runs, and means and deviations
+ * over seeds (fields: docs/FORMATS.md); freed with cadre_free. */
 CADRE_API cadre_err cadre_experiment(const cadre_experiment_options *options, char **json, cadre_error *err);
 
 #ifdef __cplusplus
