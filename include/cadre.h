@@ -332,8 +332,10 @@ typedef struct cadre_train_progress {
 
 typedef struct cadre_train_options {
     const char *config;      /* a training description; see models/ and README */
-    const char *const *data; /* text files, one a domain */
+    const char *const *data; /* text files: FILE (its name names the domain) or DOMAIN=FILE; those of one domain follow
+                                each other */
     int n_data;
+    const char *init;   /* NULL, or a GGUF model of the same description: its vocabulary and weights to start from */
     const char *out;    /* the model to make; checkpoint, log and token files are kept beside it */
     const char *shared; /* NULL, or a folder for vocabulary and token files that several runs share */
     bool resume;
@@ -352,6 +354,32 @@ CADRE_API char *cadre_train_progress_json(const cadre_train_progress *p);
 
 /* CADRE_E_CANCELLED when stopped by a callback: a checkpoint has been written. */
 CADRE_API cadre_err cadre_train(const cadre_train_options *options, cadre_error *err);
+
+typedef struct cadre_train_bench_options {
+    const char *config; /* a training description; texts are not needed: tokens are random */
+    int repeats;        /* steps that count, after one that does not; 1 to 100 (5) */
+    int threads;        /* 0: physical cores */
+    const char *isa;
+    bool (*cancel)(void *user);
+    void *user;
+} cadre_train_bench_options;
+
+CADRE_API cadre_train_bench_options cadre_train_bench_options_default(void);
+
+typedef struct cadre_train_bench_result {
+    cadre_spread tokens_per_s;
+    double flops_per_token;     /* forward and backward: products and attention (docs/FORMATS.md) */
+    double roof_f32, roof_bf16; /* FLOP/s of the product kernels on operands in cache, same run, all threads */
+    bool bf16, bf16_native;     /* what the description asks for; whether bf16 products have instructions here */
+    double utilisation;         /* tokens_per_s.median * flops_per_token / the roof of the precision in use */
+    const char *kernels;        /* level: "generic", "avx2", "avx512", "amx" */
+    uint64_t memory_planned;    /* weights, gradients, optimizer, activations */
+    uint64_t memory_resident;   /* of the process after the steps */
+} cadre_train_bench_result;
+
+/* Speed of whole training steps beside this machine's roofs. */
+CADRE_API cadre_err cadre_train_bench(const cadre_train_bench_options *options, cadre_train_bench_result *out,
+                                      cadre_error *err);
 
 /* ---- experiments: several variants of a training description, several seeds each ------------------------- */
 

@@ -164,6 +164,23 @@ class Compare(unittest.TestCase):
             self.assertIn(message, self.compare("out", status=1, config="wrong.ini"))
         self.assertFalse(os.path.exists(self.path("out")))
 
+    def test_bench_of_training(self):
+        """Figures that hang together, and a plan that recompute lowers; no text is needed."""
+        planned = []
+        for more in "", "recompute = true\n":
+            self.write("run.ini", BASE + more)
+            p = subprocess.run([CADRE, "bench", "--train", self.path("run.ini"), "-t", "1", "-r", "2", "--json"],
+                               stdout=subprocess.PIPE, check=True)
+            r = json.loads(p.stdout)
+            roof = r["roof_bf16"] if r["bf16"] else r["roof_f32"]
+            self.assertAlmostEqual(r["utilisation"], r["tokens_per_s"]["median"] * r["flops_per_token"] / roof)
+            self.assertLessEqual(r["tokens_per_s"]["min"], r["tokens_per_s"]["max"])
+            planned.append(r["memory_planned"])
+        self.assertLess(planned[1], planned[0])
+        p = subprocess.run([CADRE, "bench", "m.gguf", "--train", self.path("run.ini")], stderr=subprocess.PIPE)
+        self.assertEqual(p.returncode, 2)
+        self.assertIn(b"cannot act", p.stderr)
+
     def test_plots_of_a_run(self):
         self.write("run.ini", BASE.replace("99999", "2560") + "eval_steps = 5\n")
         subprocess.run(self.command("train", "--config", self.path("run.ini"), "--out", self.path("m.gguf"), "--plots",
