@@ -88,5 +88,5 @@ static int run(const struct verb *v, int argc, char **argv)
 }
 
 const struct verb verb_bench = {"bench", "[MODEL] [-p 512] [-n 64] [-r 5] | --train FILE",
-                                "speed of prompt and generation, or of training, beside this machine's measured roofs",
+                                "speed of prompt and generation, or training, beside measured roofs",
                                 HAS_MACHINE | HAS_MEMORY | HAS_JSON | HAS_TALK, run};
