@@ -35,6 +35,7 @@ struct router_config {
 struct route_training {
     double progress; /* share of the training that is done, 0 … 1 */
     uint64_t seed;   /* noise is a function of it, the layer, the token and the expert */
+    bool one_expert; /* no gate is asked: every token goes through expert 0 with weight 1 (EvoMoE's first phase) */
 };
 
 struct route_in {

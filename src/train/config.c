@@ -100,6 +100,8 @@ static const struct key keys[] = {
     C("train", "router_loss_weight", router_loss_weight, K_REAL, 0, 1e3, "0.01"), /* of a router's own loss */
     C("train", "z_weight", z_weight, K_REAL, 0, 1e3, "0.001"),
     C("train", "bias_rate", bias_rate, K_REAL, 0, 1, "0.001"),
+    C("train", "diversify_share", diversify_share, K_REAL, 0, 0.9, "0"), /* of the run with a single expert */
+    C("train", "diversify_mask", diversify_mask, K_REAL, 0, 0.99, "0.1"),
     C("train", "seed", seed, K_INT, 0, 9e15, "1"),
     C("train", "log_steps", log_steps, K_INT, 1, 1e9, "1"),
     C("train", "eval_steps", eval_steps, K_INT, 0, 1e9, "0"), /* 0: at the end only */
