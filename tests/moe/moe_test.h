@@ -100,7 +100,9 @@ static inline struct layer_case layer_new(struct fixture *f, const struct layer_
         .gate = weight_of(t.p[P_GATE], 0),
         .bias = s->bias ? t.bias : NULL,
         .kind = &expert_swiglu,
-        .experts = {weight_of(t.p[P_EXPERT_GATE], e), weight_of(t.p[P_EXPERT_UP], e), weight_of(t.p[P_EXPERT_DOWN], e)},
+        .experts = {.gate = weight_of(t.p[P_EXPERT_GATE], e),
+                    .up = weight_of(t.p[P_EXPERT_UP], e),
+                    .down = weight_of(t.p[P_EXPERT_DOWN], e)},
     };
     if (s->shared_ff) {
         t.l.shared.gate = weight_of(t.p[P_SHARED_GATE], 0);

@@ -116,7 +116,7 @@ static void with_heads(struct structure *s, struct fixture *f)
     grad_free(s->t.p[P_X]);
     s->p[P_X] = s->t.p[P_X] = x;
     s->t.l.heads = 2;
-    s->t.l.shared.gate.n = 0; /* it would be for whole tokens */
+    s->t.l.shared.down.n = 0; /* it would be for whole tokens */
     s->t.l.head_in = weight_of(take(s, f, S_HEAD_IN, 2 * D, 2 * D), 0);
     s->t.l.head_out = weight_of(take(s, f, S_HEAD_OUT, 2 * D, 2 * D), 0);
 }
