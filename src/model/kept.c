@@ -182,15 +182,11 @@ static cadre_err check_shape(const struct gguf_tensor *t, const struct spec *s, 
     return error_set(err, CADRE_E_FORMAT, "tensor '%s': expected shape %s, found %s", t->name, expected, found);
 }
 
-static bool type_offered(enum dtype t)
-{
-    return t == DTYPE_F32 || t == DTYPE_F16 || t == DTYPE_BF16 || t == DTYPE_Q8_0;
-}
-
 static cadre_err check_type(const struct gguf_tensor *t, cadre_error *err)
 {
-    CHECK(err, type_offered(t->type), CADRE_E_UNSUPPORTED,
-          "tensor '%s': type %s is not supported (f32, f16, bf16, q8_0 are)", t->name, dtype_info(t->type)->name);
+    CHECK(err, dtype_info(t->type)->weight, CADRE_E_UNSUPPORTED,
+          "tensor '%s': type %s is not supported for weights (floats and quantized formats are)", t->name,
+          dtype_info(t->type)->name);
     CHECK(err, t->dim[0] % dtype_info(t->type)->block == 0, CADRE_E_FORMAT,
           "tensor '%s': expected rows in whole blocks of %u, found %lld numbers", t->name, dtype_info(t->type)->block,
           (long long)t->dim[0]);
