@@ -104,10 +104,14 @@ static int slices_of(const struct spec *s, int expert)
 
 int64_t spec_slices(const struct spec *s)
 {
-    int64_t n = 0;
-    for (int e = 0; e < s->n_expert; e++)
-        n += slices_of(s, e);
-    return n;
+    if (s->slices.n == 0)
+        return s->n_expert;
+    int64_t cycle = 0, n = 0;
+    for (int e = 0; e < s->slices.n; e++)
+        cycle += s->slices.of[e];
+    for (int e = 0; e < s->n_expert % s->slices.n; e++)
+        n += s->slices.of[e];
+    return n + cycle * (s->n_expert / s->slices.n);
 }
 
 /* ---- numbers that follow */
@@ -239,9 +243,13 @@ static bool with_state(const struct spec *s, int64_t layer)
     return s->router_state > 0 && (layer < 0 ? s->n_expert > 0 : is_moe(s, layer));
 }
 
+/* The first decision of a pass has none before it. */
 static bool with_residual(const struct spec *s, int64_t layer)
 {
-    return s->gate_residual && is_moe(s, layer);
+    bool before = s->chain > 1;
+    for (int64_t i = 0; i < layer && !before; i++)
+        before = is_moe(s, i);
+    return s->gate_residual && is_moe(s, layer) && before;
 }
 
 static bool with_constants(const struct spec *s, int64_t layer)

@@ -1,6 +1,6 @@
-/* What the experts of a layer are beyond a row of equal FFNs (moe/moe.h, moe/light.h): light experts, slices, latent and
- * multi-head experts, chains, gates with memory, and how many experts each layer uses. The numbers are struct spec's;
- * here is what follows from them: shapes, tensors, and a layer that is set up. */
+/* What the experts of a layer are beyond a row of equal FFNs (moe/moe.h, moe/light.h): light experts, slices, latent
+ * and multi-head experts, chains, gates with memory, and how many experts each layer uses. The numbers are struct
+ * spec's; here is what follows from them: shapes, tensors, and a layer that is set up. */
 #ifndef CADRE_MODEL_EXPERTS_H
 #define CADRE_MODEL_EXPERTS_H
 

@@ -27,7 +27,7 @@ struct model {
     struct spec spec;
     enum mla_form mla;
     struct weight embedding, output; /* output is the embedding's twin when tied */
-    struct router_gru router_gru; /* of the recurrent router, shared by all layers */
+    struct router_gru router_gru;    /* of the recurrent router, shared by all layers */
     int32_t slice_start[MODEL_MAX_EXPERTS + 1];
     struct tensor *output_norm, *output_norm_bias, *output_bias;
     struct layer *layers;

@@ -102,6 +102,7 @@ void spec_defaults(struct spec *s)
     else if (s->router.groups.best == 0)
         s->router.groups.best = 2; /* DeepSeek-V3 */
     default_real(&s->router.scale, 1);
+    default_real(&s->router.temperature, 2); /* EvoMoE */
     s->router.kind = s->router.kind ? s->router.kind : &router_softmax;
     s->expert_kind = s->expert_kind ? s->expert_kind : &expert_swiglu;
 }
@@ -201,7 +202,7 @@ static cadre_err check_experts(const struct spec *s, cadre_error *err)
     TRY(spec_check_structure(s, err));
     TRY(check_ranges(r, sizeof r / sizeof *r, err));
     CHECK(err, s->router.n_expert == spec_choices(s), CADRE_E_FORMAT,
-          "the router's number of experts: expected that of all experts (%d), found %d", spec_choices(s),
+          "the router's number of experts: expected expert_count and the light ones (%d), found %d", spec_choices(s),
           s->router.n_expert);
     CHECK(err, !s->shared_gated || s->shared_ff > 0, CADRE_E_FORMAT,
           "expert_shared_feed_forward_length: expected at least 1 with a gated shared expert, found 0");

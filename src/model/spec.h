@@ -84,9 +84,9 @@ struct spec {
     int64_t expert_ff;
     int64_t shared_ff; /* 0: no shared expert */
     bool shared_gated;
-    bool router_bias; /* selection bias exists */
-    bool gate_bias;   /* the gate that makes the logits has a bias */
-    bool expert_bias; /* experts' matrices have biases */
+    bool router_bias;            /* selection bias exists */
+    bool gate_bias;              /* the gate that makes the logits has a bias */
+    bool expert_bias;            /* experts' matrices have biases */
     struct router_config router; /* its n_expert counts the light experts, too */
     /* Structure beyond a row of equal FFNs (moe/moe.h); 0: none. expert_ff is then the width of a slice. */
     int n_zero, n_copy, n_constant; /* light experts of a layer, besides n_expert */

@@ -88,8 +88,8 @@ static void route_to_first(struct op_ctx *c, const struct moe_layer *l, int64_t 
     int k = router_slots(&l->router, t != NULL);
     *r = (struct routing){.k = k,
                           .id = op_struct(c, (size_t)(n * k) * sizeof *r->id),
-                          .weight = zeros(c, n, k),
-                          .score = zeros(c, n, l->router.n_expert)};
+                          .weight = filled(c, n, k, 0),
+                          .score = filled(c, n, l->router.n_expert, 0)};
     r->wanted = r->id;
     r->logits = r->score;
     for (int64_t i = 0; !c->dry && i < n * k; i++) {

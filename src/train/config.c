@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "base/fileio.h"
+#include "model/experts.h"
 #include "tensor/dtype.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
@@ -17,10 +18,14 @@ enum kind { K_INT, K_REAL, K_BOOL, K_NAME };
 
 /* What [model] says before it becomes a spec. */
 struct model_keys {
-    char family[TRAIN_NAME], router[TRAIN_NAME], expert[TRAIN_NAME], qk_norm[TRAIN_NAME];
+    char family[TRAIN_NAME], router[TRAIN_NAME], expert[TRAIN_NAME], qk_norm[TRAIN_NAME], slices[TRAIN_NAME],
+        schedule[TRAIN_NAME];
     int64_t layers, width, heads, kv_heads, head_dim, context, dense_leading, dense_ff;
     int64_t experts, experts_used, expert_ff, shared_ff, groups, groups_used;
     bool shared_gated, normalize, router_bias, tied, qkv_bias, rope_pairs;
+    int64_t zero, copy, constant, latent, heads_moe, chain, state, used_min, used_start;
+    bool residual;
+    double threshold, capacity, temperature, light_weight;
     double router_scale, norm_eps, rope_base;
 };
 
@@ -57,9 +62,25 @@ static const struct key keys[] = {
     M("experts_used", experts_used, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
     M("expert_ff", expert_ff, K_INT, 0, 1 << 24, "0"),
     M("expert_kind", expert, K_NAME, 0, 0, "swiglu"),
+    M("expert_slices", slices, K_NAME, 0, 0, "1"),
+    M("experts_zero", zero, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("experts_copy", copy, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("experts_constant", constant, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("experts_used_schedule", schedule, K_NAME, 0, 0, "uniform"),
+    M("experts_used_min", used_min, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("experts_used_start", used_start, K_INT, 0, MODEL_MAX_EXPERTS, "0"), /* training only */
+    M("expert_latent", latent, K_INT, 0, 1 << 24, "0"),
+    M("expert_heads", heads_moe, K_INT, 0, 4096, "0"),
+    M("expert_chain", chain, K_INT, 0, 64, "0"),
     M("shared_ff", shared_ff, K_INT, 0, 1 << 24, "0"),
     M("shared_gated", shared_gated, K_BOOL, 0, 0, "false"),
     M("router", router, K_NAME, 0, 0, "softmax"),
+    M("router_threshold", threshold, K_REAL, 0, 1, "0"),
+    M("router_state", state, K_INT, 0, 1 << 20, "0"),
+    M("router_residual", residual, K_BOOL, 0, 0, "false"),
+    M("router_capacity", capacity, K_REAL, 0, 4096, "0"),        /* training only; 0: no dropping */
+    M("router_temperature", temperature, K_REAL, 0, 1e3, "2"),   /* likewise */
+    M("router_light_weight", light_weight, K_REAL, 0, 100, "1"), /* likewise */
     M("router_normalize", normalize, K_BOOL, 0, 0, "false"),
     M("router_scale", router_scale, K_REAL, 1e-6, 1e6, "1"),
     M("router_bias", router_bias, K_BOOL, 0, 0, "false"),
@@ -233,8 +254,29 @@ static cadre_err fill_spec(struct parse *p)
                    .k = (int)m->experts_used,
                    .groups = {(int)m->groups, (int)m->groups_used, 2},
                    .normalize = m->normalize,
-                   .scale = (real)m->router_scale},
+                   .scale = (real)m->router_scale,
+                   .threshold = (real)m->threshold,
+                   .start_k = (int)m->used_start,
+                   .capacity = (real)m->capacity,
+                   .light_weight = (real)m->light_weight,
+                   .temperature = (real)m->temperature},
+        .n_zero = (int)m->zero,
+        .n_copy = (int)m->copy,
+        .n_constant = (int)m->constant,
+        .latent = m->latent,
+        .moe_heads = (int)m->heads_moe,
+        .chain = (int)m->chain,
+        .router_state = m->state,
+        .gate_residual = m->residual,
+        .schedule = expert_schedule_find(m->schedule),
+        .k_min = (int)m->used_min,
     };
+    CHECK(p->err, s->schedule, CADRE_E_ARG, "%s: [model] experts_used_schedule: there is no '%s'", p->file,
+          m->schedule);
+    CHECK(p->err, slice_pattern_parse(&s->slices, m->slices), CADRE_E_ARG,
+          "%s: [model] expert_slices: expected numbers of slices such as 1,1,2, found '%s'", p->file, m->slices);
+    if (s->slices.n == 1 && s->slices.of[0] == 1)
+        s->slices.n = 0;
     s->v_dim = s->head_dim;
     static const char *const norms[] = {"none", "head", "full"};
     int norm = 0;
