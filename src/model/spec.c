@@ -99,8 +99,12 @@ void spec_defaults(struct spec *s)
     s->schedule = s->k_min > 0 ? s->schedule : NULL;
     if (s->router.groups.n <= 1)
         s->router.groups = (struct topk_groups){0};
-    else if (s->router.groups.best == 0)
-        s->router.groups.best = 2; /* DeepSeek-V3 */
+    else {
+        if (s->router.groups.best == 0)
+            s->router.groups.best = 2; /* DeepSeek-V3 */
+        if (s->router.groups.used == 0)
+            s->router.groups.used = s->router.groups.n;
+    }
     default_real(&s->router.scale, 1);
     default_real(&s->router.temperature, 2); /* EvoMoE */
     s->router.kind = s->router.kind ? s->router.kind : &router_softmax;

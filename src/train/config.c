@@ -293,12 +293,12 @@ static cadre_err fill_spec(struct parse *p)
     return rc ? error_wrap(p->err, rc, "%s: [model]", p->file) : CADRE_OK;
 }
 
-/* Keys of [train] that act with one choice of another key only. */
+/* Keys that act with one choice of another key only. */
 static cadre_err check_acting(const struct parse *p, const char *name, bool acts, const char *with)
 {
     for (int i = 0; i < N_KEYS; i++)
         CHECK(p->err, acts || !p->given[i] || strcmp(keys[i].name, name) != 0, CADRE_E_ARG,
-              "%s: [train] %s acts with %s only; leave it out", p->file, name, with);
+              "%s: [%s] %s acts with %s only; leave it out", p->file, keys[i].section, name, with);
     return CADRE_OK;
 }
 
@@ -323,6 +323,29 @@ static cadre_err check_optimizer(const struct parse *p)
     return check_acting(p, "momentum", o->momentum, "optimizer = muon");
 }
 
+static cadre_err check_routing(const struct parse *p)
+{
+    const struct train_config *c = p->cfg;
+    const struct spec *s = &c->spec;
+    const struct router *r = s->router.kind;
+    TRY(check_acting(p, "router_threshold", r->takes & ROUTER_THRESHOLD, "a router that has a threshold"));
+    TRY(check_acting(p, "router_capacity", r->takes & ROUTER_CAPACITY, "router = switch or gshard"));
+    TRY(check_acting(p, "router_temperature", r->takes & ROUTER_TEMPERATURE, "router = dense_to_sparse"));
+    TRY(check_acting(p, "router_loss_weight", r->loss, "a router that has a loss of its own"));
+    TRY(check_acting(p, "router_light_weight", s->router.n_light > 0, "light experts"));
+    TRY(check_acting(p, "experts_used_schedule", s->k_min > 0, "experts_used_min"));
+    TRY(check_acting(p, "diversify_mask", c->diversify_share > 0, "diversify_share"));
+    CHECK(p->err, c->diversify_share == 0 || s->n_expert > 1, CADRE_E_ARG,
+          "%s: [train] diversify_share: expected a model with experts", p->file);
+    /* What is computed again must not depend on other layers, and leaves one decision a token. */
+    bool alone = s->router_state == 0 && !s->gate_residual && s->chain <= 1 && s->moe_heads <= 1 && !r->noise_gate;
+    CHECK(p->err, alone || !c->recompute, CADRE_E_ARG,
+          "%s: [train] recompute: not offered with router_state, router_residual, expert_chain, expert_heads or "
+          "router = noisy",
+          p->file);
+    return CADRE_OK;
+}
+
 static cadre_err check_run(const struct parse *p)
 {
     const struct train_config *c = p->cfg;
@@ -341,6 +364,8 @@ static cadre_err check_run(const struct parse *p)
     CHECK(p->err, strcmp(c->balance, "bias") != 0 || c->spec.router_bias, CADRE_E_ARG,
           "%s: [train] balance = bias moves the selection bias; set [model] router_bias = true", p->file);
     TRY(check_optimizer(p));
+    if (c->spec.n_expert > 0)
+        TRY(check_routing(p));
     return check_schedule(p);
 }
 
