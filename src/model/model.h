@@ -62,6 +62,10 @@ void model_free(struct model *m);
 cadre_err tokenizer_from_gguf(struct tokenizer **out, const struct gguf *g, cadre_error *err);
 cadre_err tokenizer_to_gguf(struct gguf_writer *w, const struct tokenizer_tables *t, cadre_error *err);
 
+/* general.file_type of a file most of whose matrices have that type. */
+bool model_has_file_type(enum dtype type);
+cadre_err model_put_file_type(struct gguf_writer *w, enum dtype type, cadre_error *err);
+
 /* general.file_type, tensor infos and data of every param; `type` for matrices that may be quantized and whose rows fit
  * its block (others F16 if a row does not fit, vectors and gates F32). Call after all keys are put; then commit. */
 cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype type, cadre_error *err);

@@ -84,3 +84,8 @@ cadre_err hf_stored_read(const struct hf_stored *s, int64_t i, int64_t from, int
     uint64_t bytes = dtype_info(s->matrix[i].type)->bytes;
     return st_set_read(s->set, i, (uint64_t)from * bytes, dst, (size_t)((uint64_t)n * bytes), err);
 }
+
+uint64_t hf_stored_stamp(const struct hf_stored *s)
+{
+    return st_set_stamp(s->set);
+}
