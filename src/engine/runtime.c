@@ -140,19 +140,5 @@ cadre_err cadre_detokenize(const cadre_model *m, const int32_t *ids, size_t n_id
     *text = NULL;
     *n = 0;
     CHECK(err, m->tokenizer, CADRE_E_ARG, "cadre_detokenize: this model has no tokenizer");
-    struct text_builder b = {0};
-    TRY(text_builder_add(&b, "", 0, err)); /* an empty text is still 0-terminated memory */
-    for (size_t i = 0; i < n_ids; i++) {
-        const char *piece;
-        if (ids[i] < 0 || ids[i] >= tokenizer_size(m->tokenizer)) {
-            free(b.p);
-            return error_set(err, CADRE_E_ARG, "token %zu: expected an id from 0 to %lld, found %d", i,
-                             (long long)tokenizer_size(m->tokenizer) - 1, ids[i]);
-        }
-        size_t len = tokenizer_piece(m->tokenizer, ids[i], true, &piece);
-        TRY(text_builder_add(&b, piece, len, err));
-    }
-    *text = b.p;
-    *n = b.n;
-    return CADRE_OK;
+    return tokenizer_decode(m->tokenizer, ids, n_ids, true, text, n, err);
 }

@@ -11,11 +11,6 @@
 #include "model/source.h"
 #include "model/tensors.h"
 
-static bool type_offered(enum dtype t)
-{
-    return t == DTYPE_F32 || t == DTYPE_F16 || t == DTYPE_BF16 || t == DTYPE_Q8_0;
-}
-
 /* "[64, 288]", contiguous dimension first, as in the file. */
 static void shape_text(char out[96], int n_dims, const int64_t *dim)
 {
@@ -38,8 +33,9 @@ static cadre_err check_tensor(const struct gguf *g, struct param *p, cadre_error
         shape_text(found, t->n_dims, t->dim);
         return error_set(err, CADRE_E_FORMAT, "tensor '%s': expected shape %s, found %s", p->name, expected, found);
     }
-    CHECK(err, type_offered(t->type), CADRE_E_UNSUPPORTED,
-          "tensor '%s': type %s is not supported (f32, f16, bf16, q8_0 are)", p->name, dtype_info(t->type)->name);
+    CHECK(err, dtype_info(t->type)->weight, CADRE_E_UNSUPPORTED,
+          "tensor '%s': type %s is not supported for weights (floats and quantized formats are)", p->name,
+          dtype_info(t->type)->name);
     CHECK(err, p->dim[p->n_dims - 1] % dtype_info(t->type)->block == 0, CADRE_E_FORMAT,
           "tensor '%s': expected rows in whole blocks of %u, found %lld numbers", p->name, dtype_info(t->type)->block,
           (long long)p->dim[p->n_dims - 1]);

@@ -18,23 +18,34 @@ struct tensor *ffn_forward(struct op_ctx *c, const struct expert_weights *w, str
 
 /* ---- routing */
 
-static struct tensor *zeros(struct op_ctx *c, int64_t rows, int64_t cols)
+static struct tensor *filled(struct op_ctx *c, int64_t rows, int64_t cols, real value)
 {
     struct tensor *t = op_new2(c, rows, cols);
     for (int64_t i = 0; !c->dry && i < rows * cols; i++)
-        t->x[i] = 0;
+        t->x[i] = value;
     return t;
 }
 
-/* What the gate reads: x, or the recurrent router's state after x. */
+/* What the gate reads: x, the input that the pass says, or the recurrent router's state after it. */
 static struct tensor *gate_input(struct op_ctx *c, const struct moe_layer *l, struct tensor *x, struct moe_pass *pass)
 {
+    if (pass->gate_x)
+        x = pass->gate_x;
     if (l->gate_project.n == 0)
         return x;
     struct tensor *seen = op_linear(c, x, &l->gate_project, NULL);
-    struct tensor *before = pass->state ? pass->state : zeros(c, tensor_rows(x), tensor_cols(seen));
+    struct tensor *before = pass->state ? pass->state : filled(c, tensor_rows(x), tensor_cols(seen), 0);
     pass->state = op_gru_cell(c, seen, before, &l->gru->input, &l->gru->hidden, l->gru->b_input, l->gru->b_hidden);
     return pass->state;
+}
+
+static void weigh(struct op_ctx *c, const struct moe_layer *l, struct routing *r)
+{
+    l->router.kind->weigh(c, &l->router, r);
+    if (!l->weight_scale)
+        return;
+    struct tensor *scale = op_mul(c, filled(c, tensor_rows(r->score), l->router.n_expert, 1), l->weight_scale);
+    r->weight = op_mul(c, r->weight, op_gather_cols(c, scale, r->id, r->k));
 }
 
 /* Show the filter the ids with the weights they would have. These weights are thrown away again: they are computed
@@ -45,7 +56,7 @@ static void apply_filter(struct op_ctx *c, const struct moe_layer *l, const stru
     size_t mark = arena_mark(c->arena);
     struct op_ctx plain = *c;
     plain.tape = NULL;
-    l->router.kind->weigh(&plain, &l->router, r);
+    weigh(&plain, l, r);
     struct decision d = {.layer = l->layer,
                          .n_tok = tensor_rows(r->score),
                          .n_expert = l->router.n_expert,
@@ -74,7 +85,7 @@ static void route(struct op_ctx *c, const struct moe_layer *l, const struct weig
     router_choose(c, &l->router, &in, r);
     if (pass->hooks && pass->hooks->filter && !c->dry)
         apply_filter(c, l, pass->hooks->filter, r);
-    l->router.kind->weigh(c, &l->router, r);
+    weigh(c, l, r);
 }
 
 /* ---- FFN experts */

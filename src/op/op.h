@@ -26,6 +26,7 @@ struct tensor *op_l2norm(struct op_ctx *c, struct tensor *x, real eps); /* x / m
 struct tensor *op_swiglu(struct op_ctx *c, struct tensor *gate, struct tensor *up); /* silu(gate) * up */
 struct tensor *op_silu(struct op_ctx *c, struct tensor *x);
 struct tensor *op_gelu(struct op_ctx *c, struct tensor *x); /* tanh form: 0.5 x (1 + tanh(√(2/π)(x + 0.044715 x³))) */
+struct tensor *op_relu(struct op_ctx *c, struct tensor *x);
 struct tensor *op_relu2(struct op_ctx *c, struct tensor *x);
 struct tensor *op_sigmoid(struct op_ctx *c, struct tensor *x);
 struct tensor *op_tanh(struct op_ctx *c, struct tensor *x);

@@ -258,6 +258,8 @@ int main(int argc, char **argv)
             name                                                                                                       \
         }                                                                                                              \
     }
+#define QUANTS(name)                                                                                                   \
+    GOLDEN(name "-q4_0"), GOLDEN(name "-q4_K_M"), GOLDEN(name "-q6_K"), GOLDEN(name "-q2_K"), GOLDEN(name "-iq4_xs")
 #define TWIN(name, logits)                                                                                             \
     {                                                                                                                  \
         "hf/" name, golden_directory, NULL, NULL, &(struct twin)                                                       \
@@ -278,6 +280,9 @@ int main(int argc, char **argv)
         GOLDEN("mixtral-q8_0"),
         GOLDEN("qwen3moe-q8_0"),
         GOLDEN("olmoe-q8_0"),
+        QUANTS("mixtral"),
+        QUANTS("qwen3moe"),
+        QUANTS("olmoe"),
         TWIN("mixtral", "mixtral"),
         TWIN("mixtral-f32", "mixtral"),
         TWIN("qwen2_moe", "qwen2moe"),

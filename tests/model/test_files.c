@@ -455,6 +455,9 @@ static void vocabularies_come_back(void **state)
                                       .bos = n - 1,
                                       .eos = n - 1,
                                       .eot = -1,
+                                      .eom = -1,
+                                      .sep = -1,
+                                      .mask = -1,
                                       .unk = -1,
                                       .pad = -1,
                                       .add_bos = true};
