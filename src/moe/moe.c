@@ -9,13 +9,6 @@
 
 #include <assert.h>
 
-struct tensor *ffn_forward(struct op_ctx *c, const struct expert_weights *w, struct tensor *x)
-{
-    struct tensor *gate = op_linear(c, x, &w->gate, NULL);
-    struct tensor *up = op_linear(c, x, &w->up, NULL);
-    return op_linear(c, op_swiglu(c, gate, up), &w->down, NULL);
-}
-
 /* ---- routing */
 
 static struct tensor *filled(struct op_ctx *c, int64_t rows, int64_t cols, real value)
@@ -75,7 +68,7 @@ static void route(struct op_ctx *c, const struct moe_layer *l, const struct weig
     enum gemm_precision layer_precision = c->precision;
     c->precision = GEMM_F32;
     struct route_in in = {.bias = l->bias ? l->bias->x : NULL, .training = pass->training, .layer = l->layer};
-    in.logits = op_linear(c, gate_input(c, l, x, pass), gate, NULL);
+    in.logits = op_linear(c, gate_input(c, l, x, pass), gate, l->gate_bias);
     if (l->gate_residual.n > 0 && pass->logits)
         in.logits = op_add(c, in.logits, op_linear(c, pass->logits, &l->gate_residual, NULL));
     if (l->noise_gate.n > 0 && pass->training)
@@ -214,7 +207,7 @@ static struct weight gate_of_turn(struct op_ctx *c, const struct moe_layer *l, i
 
 static struct tensor *add_shared(struct op_ctx *c, const struct moe_layer *l, struct tensor *x, struct tensor *y)
 {
-    struct tensor *shared = ffn_forward(c, &l->shared, x);
+    struct tensor *shared = l->kind->forward(c, &l->shared, x, NULL);
     if (l->shared_gate) /* sigmoid(gate · x), one number a token */
         shared = op_mul(c, shared, op_sigmoid(c, op_row_sum(c, op_mul(c, x, l->shared_gate))));
     return op_add(c, y, shared);
@@ -241,5 +234,5 @@ struct tensor *moe_forward(struct op_ctx *c, const struct moe_layer *l, struct t
         r->next = next;
         r = next;
     }
-    return l->shared.gate.n > 0 ? add_shared(c, l, x, y) : y;
+    return l->shared.down.n > 0 ? add_shared(c, l, x, y) : y;
 }

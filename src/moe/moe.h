@@ -62,6 +62,7 @@ struct moe_layer {
     int layer;
     struct router_config router;
     struct weight gate;          /* [n_expert, d]; with a recurrent router [n_expert, state] */
+    struct tensor *gate_bias;    /* [n_expert] or NULL: part of the logits */
     struct tensor *bias;         /* [n_expert] selection bias or NULL; not trained by gradients */
     struct tensor *weight_scale; /* [1, n_expert] or NULL: an expert's weights times a learned number (Pangu Pro MoE) */
     struct weight noise_gate;    /* [n_expert, d] of routers with noise; n = 0: none */
@@ -89,7 +90,7 @@ struct moe_layer {
     int chain;
     struct weight chain_gate; /* [chain - 1][n_expert, d]: of the turns after the first */
 
-    /* Shared experts (DeepSeekMoE, 2024): one SwiGLU FFN that every token passes; ff = 0 in shared.gate.n: none. */
+    /* Shared experts (DeepSeekMoE, 2024): one FFN of the same kind that every token passes; shared.down.n = 0: none. */
     struct expert_weights shared;
     struct tensor *shared_gate; /* [1, d] or NULL: output times sigmoid(gate · x) (Qwen2-MoE) */
 };
@@ -100,8 +101,5 @@ struct moe_layer {
  * expert_source puts its error in err and returns NULL. A dry run calls no hook and plans for all slots. */
 struct tensor *moe_forward(struct op_ctx *c, const struct moe_layer *l, struct tensor *x, struct moe_pass *pass,
                            struct routing *routing, cadre_error *err);
-
-/* A plain SwiGLU FFN; also what a shared expert is. */
-struct tensor *ffn_forward(struct op_ctx *c, const struct expert_weights *w, struct tensor *x);
 
 #endif

@@ -120,7 +120,7 @@ static void with_heads(struct structure *s, struct fixture *f)
     grad_free(s->t.p[P_X]);
     s->p[P_X] = s->t.p[P_X] = x;
     s->t.l.heads = 2;
-    s->t.l.shared.gate.n = 0; /* it would be for whole tokens */
+    s->t.l.shared.down.n = 0; /* it would be for whole tokens */
     s->t.l.head_in = weight_of(take(s, f, S_HEAD_IN, 2 * D, 2 * D), 0);
     s->t.l.head_out = weight_of(take(s, f, S_HEAD_OUT, 2 * D, 2 * D), 0);
 }
@@ -381,7 +381,7 @@ static void an_expert_of_slices_is_one_wide_ffn(void **state)
                                        (double)s->p[P_EXPERT_DOWN]->x[(first + u / FF) * D * FF + o * FF + u % FF];
             }
         }
-        if (s->t.l.shared.gate.n)
+        if (s->t.l.shared.down.n)
             ffn_add_d(want + i * D, 1, x, s->p[P_SHARED_GATE]->x, s->p[P_SHARED_UP]->x, s->p[P_SHARED_DOWN]->x, D,
                       s->t.l.shared.gate.n);
     }
