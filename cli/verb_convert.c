@@ -34,8 +34,8 @@ static int run(const struct verb *v, int argc, char **argv)
     cadre_convert_options o = cadre_convert_options_default();
     const struct option_row rows[] = {
         {"--out", 'o', OPTION_TEXT, &out, "FILE", "the GGUF file to write", 0, 0},
-        {"--type", 0, OPTION_WORD, &o.type, "f32|f16|bf16|q8_0",
-         "number format of the matrices (default: as they are; bf16 if GGUF has no such format)", 0, 0},
+        {"--type", 0, OPTION_WORD, &o.type, "f32|f16|bf16|q8_0", "of the matrices (default: as they are, or else bf16)",
+         0, 0},
         {"--split", 0, OPTION_SIZE, &o.split, "SIZE", "several files of at most SIZE (default: one)", 0, 0},
     };
     int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, &model, argc, argv);
