@@ -77,6 +77,10 @@ void model_free(struct model *m);
 cadre_err tokenizer_from_gguf(struct tokenizer **out, const struct gguf *g, cadre_error *err);
 cadre_err tokenizer_to_gguf(struct gguf_writer *w, const struct tokenizer_tables *t, cadre_error *err);
 
+/* general.file_type of a file most of whose matrices have that type. */
+bool model_has_file_type(enum dtype type);
+cadre_err model_put_file_type(struct gguf_writer *w, enum dtype type, cadre_error *err);
+
 /* A tokenizer.json, or the one of a Hugging Face folder, with the tokenizer_config.json beside it. n_vocab: rows of the
  * model's embedding, 0: not known. `lossy` as of tokenizer_json_named. */
 bool tokenizer_json_is(const char *path); /* by its name */
