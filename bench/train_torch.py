@@ -127,7 +127,7 @@ class Model(nn.Module):
             y, b = experts(norm2(x))
             x, balance = x + y, balance + b
         logits = F.linear(self.norm(x), self.embedding.weight)
-        return F.cross_entropy(logits.float().view(-1, logits.shape[-1]), target.view(-1)) + 0.01 * balance
+        return F.cross_entropy(logits.float().view(-1, logits.shape[-1]), target.reshape(-1)) + 0.01 * balance
 
 
 def description(path):
