@@ -4,6 +4,7 @@
 
 #include "engine/memory.h"
 #include "model/source.h"
+#include "model/tensors.h"
 
 cadre_model_options cadre_model_options_default(void)
 {
@@ -67,7 +68,7 @@ cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_mode
     if (rc == CADRE_OK && options->tokenizer_only)
         rc = open_tokenizer(&m->tokenizer, path, err);
     else if (rc == CADRE_OK)
-        rc = model_open(&m->model, path, &m->tokenizer, m->pool, err);
+        rc = model_open(&m->model, path, MLA_ABSORBED, &m->tokenizer, m->pool, err);
     if (rc == CADRE_OK && m->model)
         rc = runtime_fits(m, 0, "nothing", err);
     if (rc) {
@@ -100,22 +101,18 @@ static uint64_t matrix_bytes(const struct weight *w)
     return w->packed ? packed_bytes(w->packed->type, w->n, w->k) : 0;
 }
 
-static uint64_t ffn_bytes(const struct expert_weights *w)
-{
-    return matrix_bytes(&w->gate) + matrix_bytes(&w->up) + matrix_bytes(&w->down);
-}
-
 uint64_t runtime_bytes_per_token(const struct model *m)
 {
-    uint64_t sum = matrix_bytes(&m->output);
-    for (int64_t i = 0; i < m->spec.n_layer; i++) {
-        const struct layer *l = &m->layers[i];
-        sum += matrix_bytes(&l->q) + matrix_bytes(&l->k) + matrix_bytes(&l->v) + matrix_bytes(&l->o);
-        if (spec_layer_is_moe(&m->spec, i))
-            sum += matrix_bytes(&l->moe.gate) + (uint64_t)l->moe.router.k * ffn_bytes(&l->moe.experts) +
-                   ffn_bytes(&l->moe.shared);
-        else
-            sum += ffn_bytes(&l->ffn);
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const struct param *p = &m->params[i];
+        const struct weight *w = param_weight(m, p);
+        if (!w)
+            continue;
+        uint64_t matrices = (p->def->flags & TENSOR_BY_EXPERT) ? (uint64_t)m->spec.router.k
+                            : w->n_expert                      ? (uint64_t)w->n_expert
+                                                               : 1;
+        sum += matrices * matrix_bytes(w);
     }
     return sum;
 }

@@ -67,6 +67,7 @@ cadre_err gguf_slice_read(const struct gguf *g, const struct gguf_tensor *t, int
 int64_t gguf_kv_count(const struct gguf *g);
 const char *gguf_kv_key(const struct gguf *g, int64_t i);
 bool gguf_has(const struct gguf *g, const char *key);
+bool gguf_is_array(const struct gguf *g, const char *key); /* false when absent */
 cadre_err gguf_get_i64(const struct gguf *g, const char *key, int64_t *out, bool *found, cadre_error *err);
 cadre_err gguf_get_f64(const struct gguf *g, const char *key, double *out, bool *found, cadre_error *err);
 cadre_err gguf_get_bool(const struct gguf *g, const char *key, bool *out, bool *found, cadre_error *err);

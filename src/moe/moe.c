@@ -9,32 +9,36 @@
 
 #include <assert.h>
 
-struct tensor *ffn_forward(struct op_ctx *c, const struct expert_weights *w, struct tensor *x)
-{
-    struct tensor *gate = op_linear(c, x, &w->gate, NULL);
-    struct tensor *up = op_linear(c, x, &w->up, NULL);
-    return op_linear(c, op_swiglu(c, gate, up), &w->down, NULL);
-}
-
 /* ---- routing */
 
-static struct tensor *zeros(struct op_ctx *c, int64_t rows, int64_t cols)
+static struct tensor *filled(struct op_ctx *c, int64_t rows, int64_t cols, real value)
 {
     struct tensor *t = op_new2(c, rows, cols);
     for (int64_t i = 0; !c->dry && i < rows * cols; i++)
-        t->x[i] = 0;
+        t->x[i] = value;
     return t;
 }
 
-/* What the gate reads: x, or the recurrent router's state after x. */
+/* What the gate reads: x, the input that the pass says, or the recurrent router's state after it. */
 static struct tensor *gate_input(struct op_ctx *c, const struct moe_layer *l, struct tensor *x, struct moe_pass *pass)
 {
+    if (pass->gate_x)
+        x = pass->gate_x;
     if (l->gate_project.n == 0)
         return x;
     struct tensor *seen = op_linear(c, x, &l->gate_project, NULL);
-    struct tensor *before = pass->state ? pass->state : zeros(c, tensor_rows(x), tensor_cols(seen));
+    struct tensor *before = pass->state ? pass->state : filled(c, tensor_rows(x), tensor_cols(seen), 0);
     pass->state = op_gru_cell(c, seen, before, &l->gru->input, &l->gru->hidden, l->gru->b_input, l->gru->b_hidden);
     return pass->state;
+}
+
+static void weigh(struct op_ctx *c, const struct moe_layer *l, struct routing *r)
+{
+    l->router.kind->weigh(c, &l->router, r);
+    if (!l->weight_scale)
+        return;
+    struct tensor *scale = op_mul(c, filled(c, tensor_rows(r->score), l->router.n_expert, 1), l->weight_scale);
+    r->weight = op_mul(c, r->weight, op_gather_cols(c, scale, r->id, r->k));
 }
 
 /* Show the filter the ids with the weights they would have. These weights are thrown away again: they are computed
@@ -45,7 +49,7 @@ static void apply_filter(struct op_ctx *c, const struct moe_layer *l, const stru
     size_t mark = arena_mark(c->arena);
     struct op_ctx plain = *c;
     plain.tape = NULL;
-    l->router.kind->weigh(&plain, &l->router, r);
+    weigh(&plain, l, r);
     struct decision d = {.layer = l->layer,
                          .n_tok = tensor_rows(r->score),
                          .n_expert = l->router.n_expert,
@@ -64,7 +68,7 @@ static void route(struct op_ctx *c, const struct moe_layer *l, const struct weig
     enum gemm_precision layer_precision = c->precision;
     c->precision = GEMM_F32;
     struct route_in in = {.bias = l->bias ? l->bias->x : NULL, .training = pass->training, .layer = l->layer};
-    in.logits = op_linear(c, gate_input(c, l, x, pass), gate, NULL);
+    in.logits = op_linear(c, gate_input(c, l, x, pass), gate, l->gate_bias);
     if (l->gate_residual.n > 0 && pass->logits)
         in.logits = op_add(c, in.logits, op_linear(c, pass->logits, &l->gate_residual, NULL));
     if (l->noise_gate.n > 0 && pass->training)
@@ -74,7 +78,7 @@ static void route(struct op_ctx *c, const struct moe_layer *l, const struct weig
     router_choose(c, &l->router, &in, r);
     if (pass->hooks && pass->hooks->filter && !c->dry)
         apply_filter(c, l, pass->hooks->filter, r);
-    l->router.kind->weigh(c, &l->router, r);
+    weigh(c, l, r);
 }
 
 /* ---- FFN experts */
@@ -203,7 +207,7 @@ static struct weight gate_of_turn(struct op_ctx *c, const struct moe_layer *l, i
 
 static struct tensor *add_shared(struct op_ctx *c, const struct moe_layer *l, struct tensor *x, struct tensor *y)
 {
-    struct tensor *shared = ffn_forward(c, &l->shared, x);
+    struct tensor *shared = l->kind->forward(c, &l->shared, x, NULL);
     if (l->shared_gate) /* sigmoid(gate · x), one number a token */
         shared = op_mul(c, shared, op_sigmoid(c, op_row_sum(c, op_mul(c, x, l->shared_gate))));
     return op_add(c, y, shared);
@@ -230,5 +234,5 @@ struct tensor *moe_forward(struct op_ctx *c, const struct moe_layer *l, struct t
         r->next = next;
         r = next;
     }
-    return l->shared.gate.n > 0 ? add_shared(c, l, x, y) : y;
+    return l->shared.down.n > 0 ? add_shared(c, l, x, y) : y;
 }

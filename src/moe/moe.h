@@ -45,8 +45,10 @@ struct moe_hooks {
 struct moe_pass {
     const struct moe_hooks *hooks;         /* NULL: none */
     const struct route_training *training; /* NULL: not training */
-    struct tensor *logits;                 /* of the MoE layer before, NULL in the first: gating residuals read them */
-    struct tensor *state;                  /* [n, state] of the recurrent router, NULL in the first */
+    struct tensor *gate_x; /* [n, d] what a layer's gate reads instead of its x; NULL: x. SmallThinker routes by the
+                            * layer's input, so that experts can be fetched while attention computes */
+    struct tensor *logits; /* of the MoE layer before, NULL in the first: gating residuals read them */
+    struct tensor *state;  /* [n, state] of the recurrent router, NULL in the first */
 };
 
 /* A router that remembers (RMoE, Qiu et al. 2024): h_l = GRU(W_l x, h_{l-1}), and the gate reads h_l instead of x. The
@@ -59,9 +61,11 @@ struct router_gru {
 struct moe_layer {
     int layer;
     struct router_config router;
-    struct weight gate;       /* [n_expert, d]; with a recurrent router [n_expert, state] */
-    struct tensor *bias;      /* [n_expert] selection bias or NULL; not trained by gradients */
-    struct weight noise_gate; /* [n_expert, d] of routers with noise; n = 0: none */
+    struct weight gate;          /* [n_expert, d]; with a recurrent router [n_expert, state] */
+    struct tensor *gate_bias;    /* [n_expert] or NULL: part of the logits */
+    struct tensor *bias;         /* [n_expert] selection bias or NULL; not trained by gradients */
+    struct tensor *weight_scale; /* [1, n_expert] or NULL: an expert's weights times a learned number (Pangu Pro MoE) */
+    struct weight noise_gate;    /* [n_expert, d] of routers with noise; n = 0: none */
     struct weight
         gate_residual; /* [n_expert, n_expert] logits += W · those of the layer before (MoE++, eq. 9); or n = 0 */
     struct weight gate_project;   /* [state, d] the recurrent router's W_l; n = 0: the gate reads x */
@@ -86,7 +90,7 @@ struct moe_layer {
     int chain;
     struct weight chain_gate; /* [chain - 1][n_expert, d]: of the turns after the first */
 
-    /* Shared experts (DeepSeekMoE, 2024): one SwiGLU FFN that every token passes; ff = 0 in shared.gate.n: none. */
+    /* Shared experts (DeepSeekMoE, 2024): one FFN of the same kind that every token passes; shared.down.n = 0: none. */
     struct expert_weights shared;
     struct tensor *shared_gate; /* [1, d] or NULL: output times sigmoid(gate · x) (Qwen2-MoE) */
 };
@@ -97,8 +101,5 @@ struct moe_layer {
  * expert_source puts its error in err and returns NULL. A dry run calls no hook and plans for all slots. */
 struct tensor *moe_forward(struct op_ctx *c, const struct moe_layer *l, struct tensor *x, struct moe_pass *pass,
                            struct routing *routing, cadre_error *err);
-
-/* A plain SwiGLU FFN; also what a shared expert is. */
-struct tensor *ffn_forward(struct op_ctx *c, const struct expert_weights *w, struct tensor *x);
 
 #endif

@@ -59,6 +59,20 @@ static void gelu_back(const struct kernels *k, real *dx, const real *dy, const r
     }
 }
 
+static void relu_value(const struct kernels *k, real *y, const real *x, int64_t n)
+{
+    (void)k;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] > 0 ? x[i] : 0;
+}
+
+static void relu_back(const struct kernels *k, real *dx, const real *dy, const real *x, const real *y, int64_t n)
+{
+    (void)k, (void)y;
+    for (int64_t i = 0; i < n; i++)
+        dx[i] += x[i] > 0 ? dy[i] : 0;
+}
+
 static void relu2_value(const struct kernels *k, real *y, const real *x, int64_t n)
 {
     (void)k;
@@ -150,9 +164,9 @@ static void normal_cdf_back(const struct kernels *k, real *dx, const real *dy, c
 }
 
 static const struct unary silu = {silu_value, silu_back}, gelu = {gelu_value, gelu_back},
-                          relu2 = {relu2_value, relu2_back}, sigmoid = {sigmoid_value, sigmoid_back},
-                          tanh_row = {tanh_value, tanh_back}, softplus = {softplus_value, softplus_back},
-                          reciprocal = {reciprocal_value, reciprocal_back},
+                          relu = {relu_value, relu_back}, relu2 = {relu2_value, relu2_back},
+                          sigmoid = {sigmoid_value, sigmoid_back}, tanh_row = {tanh_value, tanh_back},
+                          softplus = {softplus_value, softplus_back}, reciprocal = {reciprocal_value, reciprocal_back},
                           normal_cdf = {normal_cdf_value, normal_cdf_back};
 
 struct unary_job {
@@ -206,6 +220,11 @@ struct tensor *op_silu(struct op_ctx *c, struct tensor *x)
 struct tensor *op_gelu(struct op_ctx *c, struct tensor *x)
 {
     return unary(c, &gelu, x);
+}
+
+struct tensor *op_relu(struct op_ctx *c, struct tensor *x)
+{
+    return unary(c, &relu, x);
 }
 
 struct tensor *op_relu2(struct op_ctx *c, struct tensor *x)

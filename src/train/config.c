@@ -213,12 +213,11 @@ static cadre_err fill_spec(struct parse *p)
         .norm_eps = (real)m->norm_eps,
         .tied = m->tied,
         .n_head = m->heads,
-        .n_kv_head = m->kv_heads ? m->kv_heads : m->heads,
-        .head_dim = m->head_dim ? m->head_dim : m->width / m->heads,
+        .n_kv_head = m->kv_heads,
+        .head_dim = m->head_dim,
         .qkv_bias = m->qkv_bias,
         .rope_pairs = m->rope_pairs,
         .rope_base = (real)m->rope_base,
-        .rope_linear = 1,
         .n_dense_leading = m->dense_leading,
         .dense_ff = m->dense_ff,
         .n_expert = (int)m->experts,
@@ -234,7 +233,7 @@ static cadre_err fill_spec(struct parse *p)
                    .normalize = m->normalize,
                    .scale = (real)m->router_scale},
     };
-    s->v_dim = s->n_rot = s->head_dim;
+    s->v_dim = s->head_dim;
     static const char *const norms[] = {"none", "head", "full"};
     int norm = 0;
     while (norm < 3 && strcmp(norms[norm], m->qk_norm) != 0)
@@ -245,6 +244,7 @@ static cadre_err fill_spec(struct parse *p)
     snprintf(s->family, sizeof s->family, "%.*s", (int)sizeof s->family - 1, m->family);
     CHECK(p->err, s->router.kind, CADRE_E_ARG, "%s: [model] router: there is no router '%s'", p->file, m->router);
     CHECK(p->err, s->expert_kind, CADRE_E_ARG, "%s: [model] expert_kind: there is no kind '%s'", p->file, m->expert);
+    spec_defaults(s);
     cadre_err rc = spec_check(s, p->err);
     return rc ? error_wrap(p->err, rc, "%s: [model]", p->file) : CADRE_OK;
 }

@@ -274,7 +274,7 @@ static cadre_err micro_step(struct trainer *t, struct arena *arena, real scale, 
     struct tensor *x = model_hidden(&c, t->model, &b, err);
     if (!x)
         return err ? err->code : CADRE_E_ARG;
-    struct tensor *loss = op_head_loss(&c, x, &t->model->output, t->target), *total = loss;
+    struct tensor *loss = model_loss(&c, t->model, x, t->target), *total = loss;
     for (int64_t l = 0; l < t->cfg.spec.n_layer; l++)
         if (spec_layer_is_moe(&t->cfg.spec, l))
             total = add_balance(t, &c, l, total);
@@ -296,7 +296,7 @@ static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_se
     struct tensor *x = model_hidden(&c, t->model, &b, err);
     if (!x)
         return err ? err->code : CADRE_E_ARG;
-    struct tensor *loss = op_head_loss(&c, x, &t->model->output, t->target);
+    struct tensor *loss = model_loss(&c, t->model, x, t->target);
     if (!c.dry)
         *nats += (double)loss->x[0] * (double)b.n_tok;
     arena_reset(arena, mark);

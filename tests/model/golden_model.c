@@ -61,7 +61,7 @@ static struct model *open_path(const char *format, const char *name)
     struct model *m;
     cadre_error err = {0};
     snprintf(path, sizeof path, format, folder, name);
-    assert_ok(model_open(&m, path, NULL, NULL, &err), err);
+    assert_ok(model_open(&m, path, MLA_ABSORBED, NULL, NULL, &err), err);
     return m;
 }
 

@@ -111,7 +111,7 @@ static void no_expert_at_all_leaves_the_shared_one(void **s)
     real *r = random_reals(f, N * D);
     f->c.tape = &f->tape;
     struct tensor *y = forward(f, &t, &(struct moe_hooks){.filter = &filter}, NULL);
-    struct tensor *shared = ffn_forward(&f->c, &t.l.shared, t.p[P_X]);
+    struct tensor *shared = expert_swiglu.forward(&f->c, &t.l.shared, t.p[P_X], NULL);
     assert_memory_equal(y->x, shared->x, N * D * sizeof(real));
     f->tape.last = NULL;
     y = forward(f, &t, &(struct moe_hooks){.filter = &filter}, NULL);

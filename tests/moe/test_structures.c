@@ -21,6 +21,8 @@ enum {
     S_HEAD_IN,
     S_HEAD_OUT,
     S_CHAIN,
+    S_SCALE,
+    S_EARLY,
     S_N
 };
 
@@ -74,6 +76,8 @@ static struct tensor *build(struct op_ctx *c, struct tensor **p, void *arg)
     struct structure *s = arg;
     cadre_error e = {0};
     struct moe_pass pass = {.training = s->train ? &s->training : NULL};
+    if (own(s, S_EARLY)->track)
+        pass.gate_x = op_add(c, p[P_X], p[P_N + S_EARLY]);
     struct tensor *y = moe_forward(c, &s->t.l, p[P_X], &pass, NULL, &e);
     if (y && s->two_layers)
         y = moe_forward(c, &s->t.l, op_add(c, p[P_X], y), &pass, NULL, &e);
@@ -116,7 +120,7 @@ static void with_heads(struct structure *s, struct fixture *f)
     grad_free(s->t.p[P_X]);
     s->p[P_X] = s->t.p[P_X] = x;
     s->t.l.heads = 2;
-    s->t.l.shared.gate.n = 0; /* it would be for whole tokens */
+    s->t.l.shared.down.n = 0; /* it would be for whole tokens */
     s->t.l.head_in = weight_of(take(s, f, S_HEAD_IN, 2 * D, 2 * D), 0);
     s->t.l.head_out = weight_of(take(s, f, S_HEAD_OUT, 2 * D, 2 * D), 0);
 }
@@ -183,6 +187,17 @@ static void with_nulls(struct structure *s, struct fixture *f)
     s->t.l.router.kind = &router_null;
 }
 
+static void with_scale(struct structure *s, struct fixture *f)
+{
+    s->t.l.weight_scale = take(s, f, S_SCALE, 1, E);
+}
+
+/* The gate reads x plus a row that the experts do not see. */
+static void with_early_gate(struct structure *s, struct fixture *f)
+{
+    take(s, f, S_EARLY, 1, D);
+}
+
 static const struct {
     const char *name;
     int n_choice, n_slices; /* gates, FFN slices */
@@ -191,7 +206,8 @@ static const struct {
     {"light", E + 4, E, with_light},   {"slices", 6, 6, with_slices},   {"latent", E, E, with_latent},
     {"heads", E, E, with_heads},       {"chain", E, E, with_chain},     {"memory", E, E, with_memory},
     {"residual", E, E, with_residual}, {"noise", E, E, with_noise},     {"dense_to_sparse", E, E, with_dense_to_sparse},
-    {"capacity", E, E, with_capacity}, {"nulls", E + 4, E, with_nulls},
+    {"capacity", E, E, with_capacity}, {"nulls", E + 4, E, with_nulls}, {"scale", E, E, with_scale},
+    {"early", E, E, with_early_gate},
 };
 enum { N_CASES = sizeof cases / sizeof *cases };
 
@@ -290,6 +306,58 @@ static void light_experts_are_zero_copy_and_constant(void **state)
     fixture_free(f);
 }
 
+/* Case i of the table by the name of what it adds. */
+static struct structure *case_named(struct fixture *f, const char *name)
+{
+    for (int i = 0; i < N_CASES; i++)
+        if (strcmp(cases[i].name, name) == 0)
+            return case_new(f, i);
+    fail_msg("no case '%s'", name);
+    return NULL;
+}
+
+static void weights_are_scaled_by_expert_after_the_choice(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(5);
+    struct structure *s = case_named(f, "scale");
+    struct routing scaled, plain;
+    cadre_error e = {0};
+    struct tensor *y = moe_forward(&f->c, &s->t.l, s->p[P_X], NULL, &scaled, &e);
+    s->t.l.weight_scale = NULL;
+    assert_true(y && moe_forward(&f->c, &s->t.l, s->p[P_X], NULL, &plain, &e));
+    assert_memory_equal(scaled.id, plain.id, N * K * sizeof *plain.id);
+    for (int i = 0; i < N * K; i++) {
+        real w = plain.weight->x[i] * own(s, S_SCALE)->x[plain.id[i]];
+        assert_true(scaled.weight->x[i] == w);
+    }
+    double *want = layer_reference(&s->t, scaled.id, scaled.weight->x);
+    assert_near_d("scale", y->x, want, N * D, 10 * TOLERANCE);
+    free(want);
+    structure_free(s);
+    fixture_free(f);
+}
+
+static void a_gate_may_read_another_input_than_its_experts(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new(6);
+    struct structure *s = case_named(f, "early");
+    struct tensor *x = s->p[P_X], *other = op_add(&f->c, x, own(s, S_EARLY));
+    struct routing r, by_other;
+    cadre_error e = {0};
+    struct moe_pass pass = {.gate_x = other};
+    struct tensor *y = moe_forward(&f->c, &s->t.l, x, &pass, &r, &e);
+    assert_true(y && moe_forward(&f->c, &s->t.l, other, NULL, &by_other, &e));
+    assert_memory_equal(r.id, by_other.id, N * K * sizeof *r.id);
+    assert_memory_equal(r.weight->x, by_other.weight->x, N * K * sizeof *r.weight->x);
+    double *want = layer_reference(&s->t, r.id, r.weight->x);
+    assert_near_d("early", y->x, want, N * D, 10 * TOLERANCE);
+    free(want);
+    structure_free(s);
+    fixture_free(f);
+}
+
 static void an_expert_of_slices_is_one_wide_ffn(void **state)
 {
     (void)state;
@@ -313,7 +381,7 @@ static void an_expert_of_slices_is_one_wide_ffn(void **state)
                                        (double)s->p[P_EXPERT_DOWN]->x[(first + u / FF) * D * FF + o * FF + u % FF];
             }
         }
-        if (s->t.l.shared.gate.n)
+        if (s->t.l.shared.down.n)
             ffn_add_d(want + i * D, 1, x, s->p[P_SHARED_GATE]->x, s->p[P_SHARED_UP]->x, s->p[P_SHARED_DOWN]->x, D,
                       s->t.l.shared.gate.n);
     }
@@ -438,6 +506,8 @@ int main(void)
 #endif
         cmocka_unit_test(a_token_alone_is_the_token_in_its_batch),
         cmocka_unit_test(light_experts_are_zero_copy_and_constant),
+        cmocka_unit_test(weights_are_scaled_by_expert_after_the_choice),
+        cmocka_unit_test(a_gate_may_read_another_input_than_its_experts),
         cmocka_unit_test(an_expert_of_slices_is_one_wide_ffn),
         cmocka_unit_test(identity_projections_change_nothing),
         cmocka_unit_test(a_chain_is_its_turns_one_after_the_other),

@@ -29,19 +29,13 @@ struct unary_case {
     unary_op *op;
 };
 static const struct unary_case unary_cases[] = {
-    {"silu", op_silu},
-    {"gelu", op_gelu},
-    {"relu2", op_relu2},
-    {"sigmoid", op_sigmoid},
-    {"tanh", op_tanh},
-    {"softmax", op_softmax},
-    {"row_sum", op_row_sum},
-    {"col_mean", op_col_mean},
-    {"logsumexp", op_logsumexp},
-    {"sum", op_sum},
-    {"mean", op_mean},
-    {"softplus", op_softplus},
-    {"normal_cdf", op_normal_cdf},
+    {"silu", op_silu},         {"gelu", op_gelu},
+    {"relu", op_relu},         {"relu2", op_relu2},
+    {"sigmoid", op_sigmoid},   {"tanh", op_tanh},
+    {"softmax", op_softmax},   {"row_sum", op_row_sum},
+    {"col_mean", op_col_mean}, {"logsumexp", op_logsumexp},
+    {"sum", op_sum},           {"mean", op_mean},
+    {"softplus", op_softplus}, {"normal_cdf", op_normal_cdf},
 };
 
 static struct tensor *build_unary(struct op_ctx *c, struct tensor **p, void *arg)
