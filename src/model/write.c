@@ -144,13 +144,12 @@ static int64_t file_params(const struct model *m)
     return m->n_params + (m->spec.tied && f && f->needs_output);
 }
 
-/* Everything before the data. */
+/* Everything after the keys and before the data. */
 static cadre_err write_head(struct gguf_writer *w, const struct model *m, const struct write_options *o,
                             cadre_error *err)
 {
     struct param twin;
     int64_t source;
-    TRY(put_type(w, o->file_type, err));
     for (int64_t i = 0; i < file_params(m); i++) {
         const struct param *p = file_param(m, i, &twin, &source);
         TRY(put_info(w, family_find(m->spec.family), p, o->type(o->user, p), err));
@@ -164,6 +163,7 @@ cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype t
     struct workshop s;
     struct param twin;
     int64_t source;
+    TRY(put_type(w, type, err));
     for (int64_t i = 0; i < m->n_params; i++)
         CHECK(err, m->params[i].t.x, CADRE_E_ARG,
               "tensor '%s': a model opened for inference cannot be written; open it with model_open_params",
@@ -200,6 +200,7 @@ cadre_err model_rewrite(struct gguf_writer *w, const struct model *m, const stru
     int64_t source, done = 0, total = 0;
     for (int64_t i = 0; i < file_params(m); i++)
         total += tensor_count(&file_param(m, i, &twin, &source)->t);
+    TRY(put_type(w, o->file_type, err));
     TRY(write_head(w, m, o, err));
     TRY(workshop_open(&s, o->pool, err));
     cadre_err rc = CADRE_OK;
