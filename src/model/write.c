@@ -28,7 +28,15 @@ static enum dtype type_of(void *user, const struct param *p)
     return p->dim[p->n_dims - 1] % dtype_info(type)->block == 0 ? type : DTYPE_F16;
 }
 
-static cadre_err put_type(struct gguf_writer *w, enum dtype type, cadre_error *err)
+bool model_has_file_type(enum dtype type)
+{
+    for (int i = 0; i < N_FILE_TYPES; i++)
+        if (file_types[i].type == type)
+            return true;
+    return false;
+}
+
+cadre_err model_put_file_type(struct gguf_writer *w, enum dtype type, cadre_error *err)
 {
     for (int i = 0; i < N_FILE_TYPES; i++)
         if (file_types[i].type == type) {
@@ -163,7 +171,7 @@ cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype t
     struct workshop s;
     struct param twin;
     int64_t source;
-    TRY(put_type(w, type, err));
+    TRY(model_put_file_type(w, type, err));
     for (int64_t i = 0; i < m->n_params; i++)
         CHECK(err, m->params[i].t.x, CADRE_E_ARG,
               "tensor '%s': a model opened for inference cannot be written; open it with model_open_params",
@@ -200,7 +208,7 @@ cadre_err model_rewrite(struct gguf_writer *w, const struct model *m, const stru
     int64_t source, done = 0, total = 0;
     for (int64_t i = 0; i < file_params(m); i++)
         total += tensor_count(&file_param(m, i, &twin, &source)->t);
-    TRY(put_type(w, o->file_type, err));
+    TRY(model_put_file_type(w, o->file_type, err));
     TRY(write_head(w, m, o, err));
     TRY(workshop_open(&s, o->pool, err));
     cadre_err rc = CADRE_OK;
