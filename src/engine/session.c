@@ -106,6 +106,11 @@ int64_t session_position(const struct session *s)
     return s->position;
 }
 
+int64_t session_context(const struct session *s)
+{
+    return s->opt.n_ctx;
+}
+
 void session_rewind(struct session *s, int64_t position)
 {
     assert(position >= 0 && position <= s->position);

@@ -20,6 +20,7 @@ struct session;
 cadre_err session_new(struct session **out, struct cadre_model *m, const struct session_options *o, cadre_error *err);
 void session_free(struct session *s);
 int64_t session_position(const struct session *s); /* tokens fed so far */
+int64_t session_context(const struct session *s);  /* tokens that there is room for */
 /* Back to a position already passed; what came after it is forgotten. */
 void session_rewind(struct session *s, int64_t position);
 
