@@ -65,6 +65,7 @@ struct spec {
 
     /* position: rotary embedding, stretched for contexts beyond those of pre-training */
     int64_t n_rot;
+    bool no_rope; /* nothing turns: order comes from the causal mask alone */
     bool rope_pairs;
     real rope_base, rope_linear;         /* linear scaling: positions divided by it; 1 = none */
     real yarn_factor;                    /* YaRN (Peng et al. 2023); 0 or 1 = none; excludes linear */
