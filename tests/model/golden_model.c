@@ -371,6 +371,7 @@ int main(int argc, char **argv)
         GOLDEN("gpt-oss-f32"),
         GOLDEN("gpt-oss-bf16"),
         GOLDEN("gpt-oss-mxfp4"),
+        AUTO("gpt-oss-mxfp4"),
         GOLDEN("glm4moe"),
         GOLDEN("phimoe"),
         GOLDEN("granitemoe"),
