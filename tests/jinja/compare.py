@@ -152,6 +152,9 @@ def main():
 
     ours = program([a.render])(templates)
     wrong, n_written = 0, len(templates) - a.count
+    if not reference:  # it has no limits: some of these would take it down
+        templates = [t for t in templates if t not in snippets.REFUSED]
+        ours, n_written = program([a.render])(templates), len(templates) - a.count
     expected = reference(templates) if reference else other(templates)
     for i, (t, e, o) in enumerate(zip(templates, expected, ours)):
         if i >= n_written and "error" in e:
@@ -163,7 +166,8 @@ def main():
             if wrong <= 60:
                 print(f"--- {t}\n    expected {e}\n    found    {o}")
     if reference and other and a.v:
-        for t, e, o in zip(templates, other(templates), ours):
+        templates = [t for t in templates if t not in snippets.REFUSED]
+        for t, e, o in zip(templates, other(templates), program([a.render])(templates)):
             if "text" in e and e.get("text") != o.get("text"):
                 print(f"--- (other engine) {t}\n    {e}\n    {o}")
     print(f"{len(templates)} templates, {sum('error' in e for e in expected)} of them refused, {wrong} wrong")
