@@ -240,6 +240,8 @@ typedef struct cadre_eval_options {
     int64_t context;                                           /* window in tokens; 0: the model's, at most 512 */
     int64_t max_tokens;                                        /* to predict; 0: all */
     bool (*progress)(void *user, int64_t done, int64_t total); /* tokens; false cancels */
+    /* After each window of a model with experts: how often each was chosen in it, [n_layers, n_experts]. */
+    void (*on_use)(void *user, const int64_t *count, int64_t n_layers, int64_t n_experts);
     void *user;
 } cadre_eval_options;
 
@@ -258,6 +260,14 @@ typedef struct cadre_eval_result {
 CADRE_API cadre_err cadre_eval(cadre_model *model, const char *text, size_t n, const cadre_eval_options *options,
                                cadre_eval_result *out, cadre_error *err);
 CADRE_API void cadre_eval_result_free(cadre_eval_result *r);
+
+/* How much a window's group (the domain of its text) tells of the experts its tokens go to: mutual information in bits
+ * for each layer and, in the last element, its mean over the layers with experts; groups weigh the same. p: share of
+ * `permutations` relabellings of whole windows that reach as much, the observed one counted. count [n_windows,
+ * n_layers, n_experts], group [n_windows] below n_groups; bits, p [n_layers + 1]. Deterministic. */
+CADRE_API cadre_err cadre_associate(const int64_t *count, const int *group, int64_t n_windows, int n_groups,
+                                    int64_t n_layers, int64_t n_experts, int permutations, double *bits, double *p,
+                                    cadre_error *err);
 
 typedef struct cadre_compare_result {
     double kl, kl_max;     /* KL(reference || model) in nats: mean and maximum over tokens */

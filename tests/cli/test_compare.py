@@ -4,6 +4,7 @@ usage: test_compare.py CADRE
 """
 
 import json
+import math
 import os
 import random
 import signal
@@ -180,6 +181,43 @@ class Compare(unittest.TestCase):
         p = subprocess.run([CADRE, "bench", "m.gguf", "--train", self.path("run.ini")], stderr=subprocess.PIPE)
         self.assertEqual(p.returncode, 2)
         self.assertIn(b"cannot act", p.stderr)
+
+    def test_map(self):
+        """Mutual information by hand from the shares that eval reports; texts alike and texts that are not."""
+        self.write("run.ini", BASE.replace("99999", "6400"))
+        rng = random.Random(2)
+        self.write("code.txt", "\n".join("x%d = y[%d] + %d;" % (rng.randrange(99), rng.randrange(9), rng.randrange(999))
+                                         for _ in range(900)))
+        subprocess.run([CADRE, "train", "--config", self.path("run.ini"), "--data", self.path("prose.txt"),
+                        self.path("code.txt"), "--out", self.path("m.gguf"), "-t", "1"], check=True,
+                       stdout=subprocess.DEVNULL)
+
+        def run(*texts):
+            p = subprocess.run([CADRE, "eval", self.path("m.gguf"), "--text", *map(self.path, texts), "--map",
+                                self.path("map.svg"), "--json"], stdout=subprocess.PIPE, check=True)
+            return json.loads(p.stdout)
+
+        j = run("prose.txt", "code.txt")
+        bits = []
+        for layer in zip(*(f["expert_use"] for f in j["files"])):
+            mean = [sum(p) / 2 for p in zip(*layer)]
+            bits.append(sum(p * math.log2(p / m) / 2 for row in layer for p, m in zip(row, mean) if p > 0))
+        a = j["association"]
+        for found, want in zip(a["layers"], bits):
+            self.assertAlmostEqual(found["bits"], want, places=9)
+        self.assertAlmostEqual(a["bits"], sum(bits) / len(bits), places=9)
+        self.assertEqual((a["p"], a["permutations"]), (0.001, 999))
+        self.assertTrue({"prose", "code", "layer 0", "layer 1", "Expert use by domain"} <= set(svg(self.path("map.svg"))))
+        with open(self.path("prose.txt")) as f:
+            lines = f.readlines()
+        self.write("even.txt", "".join(lines[::2]))
+        self.write("odd.txt", "".join(lines[1::2]))
+        alike = run("even.txt", "odd.txt")["association"]
+        self.assertLess(alike["bits"], a["bits"] / 10)
+        self.assertGreater(alike["p"], 0.01)
+        p = subprocess.run([CADRE, "eval", self.path("m.gguf"), "--text", self.path("prose.txt"), "--map", "x.svg"],
+                           stderr=subprocess.PIPE)
+        self.assertEqual(p.returncode, 2)
 
     def test_plots_of_a_run(self):
         self.write("run.ini", BASE.replace("99999", "2560") + "eval_steps = 5\n")
