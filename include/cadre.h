@@ -100,7 +100,8 @@ typedef struct cadre_model_options {
     const char *isa;     /* NULL: the best there is, or what the environment variable CADRE_ISA says */
     uint64_t memory;     /* budget in bytes for weights, KV cache and scratch together; 0: none. A model that does not
                             fit is refused with the figures. */
-    bool tokenizer_only; /* read no weights: for cadre_tokenize and cadre_detokenize */
+    bool tokenizer_only; /* read no weights: for cadre_tokenize and cadre_detokenize; the path may then be that of a
+                            tokenizer.json */
 } cadre_model_options;
 
 CADRE_API cadre_model_options cadre_model_options_default(void);
