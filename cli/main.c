@@ -10,7 +10,8 @@ static const struct verb *const verbs[] = {&verb_run,      &verb_train, &verb_ev
 static void help(FILE *f)
 {
     fprintf(f, "usage: cadre VERB [MODEL] [options]\n\n"
-               "MODEL is a GGUF file; without one the model that ships with cadre is used.\n\n");
+               "MODEL is a GGUF file or a Hugging Face directory; without one it is the model\n"
+               "that ships with cadre.\n\n");
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
         fprintf(f, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
     fprintf(f, "\n`cadre VERB --help` lists a verb's options; `cadre --version` the version.\n");

@@ -277,6 +277,7 @@ typedef struct cadre_train_progress {
     double load_entropy;   /* of the load in nats, mean over MoE layers, this step: at most ln(experts) */
     double router_entropy; /* of single tokens' routing scores in nats, mean over tokens (of the step's last
                               micro-batch) and MoE layers */
+    uint64_t memory;       /* bytes planned: weights, gradients, optimizer, activations of a micro-batch */
     int n_domains;         /* eval: held-out bits per byte of each domain, NaN if it has none */
     const char *const *domain_names;
     const double *domain_bits;

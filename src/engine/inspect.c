@@ -4,6 +4,7 @@
 
 #include "file/gguf.h"
 #include "model/family.h"
+#include "model/source.h"
 #include "model/model.h"
 
 /* A string key as 0-terminated text, cut to fit; "" if there is none. */
@@ -24,7 +25,7 @@ cadre_err cadre_inspect(const char *path, cadre_model_info *out, cadre_error *er
     struct spec s;
     CHECK(err, path && out, CADRE_E_ARG, "cadre_inspect: path and out must be given");
     *out = (cadre_model_info){0};
-    TRY(gguf_open(&g, path, err));
+    TRY(model_source_open(&g, path, err));
     char kind[24], pre[32];
     cadre_err rc = spec_from_gguf(&s, g, err);
     if (rc)
@@ -61,7 +62,7 @@ cadre_err cadre_inspect_tensors(const char *path, bool (*visit)(void *user, cons
 {
     struct gguf *g;
     CHECK(err, path && visit, CADRE_E_ARG, "cadre_inspect_tensors: path and visit must be given");
-    TRY(gguf_open(&g, path, err));
+    TRY(model_source_open(&g, path, err));
     for (int64_t i = 0; i < gguf_tensor_count(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
         cadre_tensor_info info = {.name = t->name,

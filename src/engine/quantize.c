@@ -3,6 +3,7 @@
 
 #include "file/gguf.h"
 #include "model/model.h"
+#include "model/source.h"
 
 /* Keys that model_write sets anew. */
 static bool is_rewritten(const char *key)
@@ -21,7 +22,7 @@ cadre_err cadre_quantize(const char *in, const char *out, const char *type,
     struct gguf *g = NULL;
     struct gguf_writer *w = NULL;
     struct model *m = NULL;
-    cadre_err rc = gguf_open(&g, in, err);
+    cadre_err rc = model_source_open(&g, in, err);
     if (rc)
         goto out;
     rc = model_open_params(&m, g, false, err);

@@ -2,8 +2,9 @@
 
 #include <stdlib.h>
 
-#include "base/fileio.h"
 #include "engine/memory.h"
+#include "model/source.h"
+#include "model/tensors.h"
 
 cadre_model_options cadre_model_options_default(void)
 {
@@ -21,15 +22,17 @@ cadre_err runtime_fits(const struct cadre_model *m, uint64_t more, const char *w
     return CADRE_OK;
 }
 
-/* Most of a file becomes weights: refuse before reading what cannot fit. */
+/* What the tensors take becomes weights: refuse before reading what cannot fit. */
 static cadre_err check_file(const char *path, uint64_t memory, cadre_error *err)
 {
-    int fd;
-    uint64_t size;
-    TRY(file_open(path, &fd, &size, err));
-    file_close(fd);
+    struct gguf *g;
+    if (memory == 0)
+        return CADRE_OK;
+    TRY(model_source_open(&g, path, err));
+    uint64_t size = model_source_bytes(g);
+    gguf_close(g);
     CHECK(
-        err, memory == 0 || size <= memory, CADRE_E_MEMORY,
+        err, size <= memory, CADRE_E_MEMORY,
         "%s: %.1f MiB, over the memory budget of %.1f MiB; there is no expert store yet that would keep a part on disk",
         path, memory_mib(size), memory_mib(memory));
     return CADRE_OK;
@@ -38,7 +41,7 @@ static cadre_err check_file(const char *path, uint64_t memory, cadre_error *err)
 static cadre_err open_tokenizer(struct tokenizer **out, const char *path, cadre_error *err)
 {
     struct gguf *g;
-    TRY(gguf_open(&g, path, err));
+    TRY(model_source_open(&g, path, err));
     cadre_err rc = tokenizer_from_gguf(out, g, err);
     gguf_close(g);
     return rc ? error_wrap(err, rc, "%s", path) : CADRE_OK;
@@ -65,7 +68,7 @@ cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_mode
     if (rc == CADRE_OK && options->tokenizer_only)
         rc = open_tokenizer(&m->tokenizer, path, err);
     else if (rc == CADRE_OK)
-        rc = model_open(&m->model, path, &m->tokenizer, m->pool, err);
+        rc = model_open(&m->model, path, MLA_ABSORBED, &m->tokenizer, m->pool, err);
     if (rc == CADRE_OK && m->model)
         rc = runtime_fits(m, 0, "nothing", err);
     if (rc) {
@@ -98,22 +101,18 @@ static uint64_t matrix_bytes(const struct weight *w)
     return w->packed ? packed_bytes(w->packed->type, w->n, w->k) : 0;
 }
 
-static uint64_t ffn_bytes(const struct expert_weights *w)
-{
-    return matrix_bytes(&w->gate) + matrix_bytes(&w->up) + matrix_bytes(&w->down);
-}
-
 uint64_t runtime_bytes_per_token(const struct model *m)
 {
-    uint64_t sum = matrix_bytes(&m->output);
-    for (int64_t i = 0; i < m->spec.n_layer; i++) {
-        const struct layer *l = &m->layers[i];
-        sum += matrix_bytes(&l->q) + matrix_bytes(&l->k) + matrix_bytes(&l->v) + matrix_bytes(&l->o);
-        if (spec_layer_is_moe(&m->spec, i))
-            sum += matrix_bytes(&l->moe.gate) + (uint64_t)l->moe.router.k * ffn_bytes(&l->moe.experts) +
-                   ffn_bytes(&l->moe.shared);
-        else
-            sum += ffn_bytes(&l->ffn);
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const struct param *p = &m->params[i];
+        const struct weight *w = param_weight(m, p);
+        if (!w)
+            continue;
+        uint64_t matrices = (p->def->flags & TENSOR_BY_EXPERT) ? (uint64_t)m->spec.router.k
+                            : w->n_expert                      ? (uint64_t)w->n_expert
+                                                               : 1;
+        sum += matrices * matrix_bytes(w);
     }
     return sum;
 }
@@ -138,19 +137,5 @@ cadre_err cadre_detokenize(const cadre_model *m, const int32_t *ids, size_t n_id
     *text = NULL;
     *n = 0;
     CHECK(err, m->tokenizer, CADRE_E_ARG, "cadre_detokenize: this model has no tokenizer");
-    struct text_builder b = {0};
-    TRY(text_builder_add(&b, "", 0, err)); /* an empty text is still 0-terminated memory */
-    for (size_t i = 0; i < n_ids; i++) {
-        const char *piece;
-        if (ids[i] < 0 || ids[i] >= tokenizer_size(m->tokenizer)) {
-            free(b.p);
-            return error_set(err, CADRE_E_ARG, "token %zu: expected an id from 0 to %lld, found %d", i,
-                             (long long)tokenizer_size(m->tokenizer) - 1, ids[i]);
-        }
-        size_t len = tokenizer_piece(m->tokenizer, ids[i], true, &piece);
-        TRY(text_builder_add(&b, piece, len, err));
-    }
-    *text = b.p;
-    *n = b.n;
-    return CADRE_OK;
+    return tokenizer_decode(m->tokenizer, ids, n_ids, true, text, n, err);
 }

@@ -73,12 +73,8 @@ cadre_err session_new(struct session **out, struct cadre_model *m, const struct 
     CHECK(err, s, CADRE_E_MEMORY, "no memory for a session");
     s->m = m;
     s->opt = *o;
-    struct kv_layout layout = {.n_layer = spec->n_layer,
-                               .n_seq = 1,
-                               .n_ctx = o->n_ctx,
-                               .k_width = spec->n_kv_head * spec->head_dim,
-                               .v_width = spec->n_kv_head * spec->v_dim,
-                               .type = o->kv};
+    struct kv_width width[MODEL_MAX_LAYERS];
+    struct kv_layout layout = model_kv_layout(m->model, width, 1, o->n_ctx, o->kv);
     cadre_err rc = kv_new(&s->kv, &layout, err);
     if (rc == CADRE_OK && o->routing) {
         s->routing = calloc((size_t)spec->n_layer, sizeof *s->routing);

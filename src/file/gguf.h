@@ -46,6 +46,7 @@ struct gguf_tensor {
 
 struct gguf;
 
+/* One file, or the first of a split model's ("-00001-of-00003.gguf"), which opens as the whole. */
 cadre_err gguf_open(struct gguf **out, const char *path, cadre_error *err);
 void gguf_close(struct gguf *g);
 
@@ -54,6 +55,11 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, int64_t i);
 const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *name); /* NULL if absent */
 /* The tensor's bytes, read into dst (t->bytes). Fails on a short read. Thread-safe. */
 cadre_err gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *t, void *dst, cadre_error *err);
+/* The same matrix by matrix: a slice is dim[0] x dim[1], of t->bytes / gguf_slices(t) bytes; a stack of experts has one
+ * an expert. */
+int64_t gguf_slices(const struct gguf_tensor *t);
+cadre_err gguf_slice_read(const struct gguf *g, const struct gguf_tensor *t, int64_t slice, void *dst,
+                          cadre_error *err);
 
 /* Key values. The getters convert between integer widths when the value fits; `false` and an untouched *out if the
  * key is absent; a key of another kind or out of range is an error naming key, expected and found type. gguf_get_f64
@@ -61,6 +67,7 @@ cadre_err gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *t, vo
 int64_t gguf_kv_count(const struct gguf *g);
 const char *gguf_kv_key(const struct gguf *g, int64_t i);
 bool gguf_has(const struct gguf *g, const char *key);
+bool gguf_is_array(const struct gguf *g, const char *key); /* false when absent */
 cadre_err gguf_get_i64(const struct gguf *g, const char *key, int64_t *out, bool *found, cadre_error *err);
 cadre_err gguf_get_f64(const struct gguf *g, const char *key, double *out, bool *found, cadre_error *err);
 cadre_err gguf_get_bool(const struct gguf *g, const char *key, bool *out, bool *found, cadre_error *err);
@@ -97,5 +104,22 @@ cadre_err gguf_put_tensor(struct gguf_writer *w, const char *name, enum dtype ty
 cadre_err gguf_write_begin(struct gguf_writer *w, cadre_error *err);
 cadre_err gguf_write_data(struct gguf_writer *w, const void *data, uint64_t n, cadre_error *err);
 cadre_err gguf_writer_commit(struct gguf_writer *w, cadre_error *err); /* frees w, also on failure */
+
+/* A writer of no file: what is put into it becomes a head, the bytes before the data, padding included (free it). */
+cadre_err gguf_writer_open_head(struct gguf_writer **out, cadre_error *err);
+cadre_err gguf_writer_head(struct gguf_writer *w, unsigned char **head, uint64_t *n, cadre_error *err);
+
+/* Where the data of a file comes from that exists only in parts or in another form. read: one slice of tensor i of the
+ * head, from any thread; close releases ctx. */
+struct gguf_source {
+    void *ctx;
+    cadre_err (*read)(void *ctx, int64_t tensor, int64_t slice, void *dst, cadre_error *err);
+    void (*close)(void *ctx);
+};
+/* What w holds, as an open file with that data; w (of gguf_writer_open_head) is freed, `source` is taken over, both
+ * also on failure. Tensors may have types that GGUF has no number for. */
+cadre_err gguf_open_virtual(struct gguf **out, struct gguf_writer *w, const char *name, struct gguf_source source,
+                            cadre_error *err);
+bool gguf_is_virtual(const struct gguf *g);
 
 #endif

@@ -22,9 +22,10 @@ enum {
     GGUF_MAX_KEY = 65535, /* bytes of a key or a tensor name */
     GGUF_MAX_KV = 1 << 16,
     GGUF_MAX_TENSORS = 1 << 20,
-    GGUF_MAX_ARRAY = 1 << 24,   /* elements; the largest vocabularies have 2^18 tokens */
-    GGUF_MAX_DEPTH = 4,         /* arrays of arrays of … */
-    GGUF_MAX_METADATA = 1 << 28 /* bytes before the tensor data */
+    GGUF_MAX_ARRAY = 1 << 24,    /* elements; the largest vocabularies have 2^18 tokens */
+    GGUF_MAX_DEPTH = 4,          /* arrays of arrays of … */
+    GGUF_MAX_METADATA = 1 << 28, /* bytes before the tensor data */
+    GGUF_PRIVATE_TYPE = 1 << 16  /* in heads of virtual files: this plus an enum dtype */
 };
 
 enum gguf_kind { GGUF_KIND_INT, GGUF_KIND_BOOL, GGUF_KIND_FLOAT, GGUF_KIND_STRING, GGUF_KIND_ARRAY };
@@ -58,8 +59,9 @@ struct gguf {
     char *path;
     int fd;
     uint32_t version;
-    uint64_t size;       /* of the file */
-    unsigned char *meta; /* the file from its first byte to the end of the tensor infos, at least */
+    struct gguf_source source; /* of a virtual file; read is NULL in others */
+    uint64_t size;             /* of the file */
+    unsigned char *meta;       /* the file from its first byte to the end of the tensor infos, at least */
     uint64_t alignment;
     int64_t n_kv, n_tensors;
     struct gguf_kv *kv;
@@ -85,6 +87,15 @@ static inline uint64_t gguf_u64(const unsigned char *p)
 /* The integer or bool of this type at p; false if it is above INT64_MAX. */
 bool gguf_load_i64(uint32_t type, const unsigned char *p, int64_t *out);
 double gguf_load_f64(uint32_t type, const unsigned char *p); /* F32 and F64 */
+
+/* One file as it is, a part of a split model too. */
+cadre_err gguf_open_part(struct gguf **out, const char *path, cadre_error *err);
+/* The whole that g, one of several files, begins; g is taken over, also on failure. */
+cadre_err gguf_join(struct gguf **out, struct gguf *g, cadre_error *err);
+/* Bytes of all tensors, each padded, once the head has been made. */
+uint64_t gguf_writer_data_size(const struct gguf_writer *w);
+
+#define GGUF_SPLIT_COUNT "split.count"
 
 /* Fails unless the alignment is a power of two up to GGUF_MAX_ALIGNMENT. */
 cadre_err gguf_check_alignment(int64_t alignment, cadre_error *err);

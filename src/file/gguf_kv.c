@@ -84,6 +84,12 @@ bool gguf_has(const struct gguf *g, const char *key)
     return name_index_get(&g->keys, key) >= 0;
 }
 
+bool gguf_is_array(const struct gguf *g, const char *key)
+{
+    int64_t i = name_index_get(&g->keys, key);
+    return i >= 0 && g->kv[i].type == GGUF_ARRAY;
+}
+
 /* NULL and *found = false if the key is absent. */
 static const struct gguf_kv *look_up(const struct gguf *g, const char *key, bool *found)
 {

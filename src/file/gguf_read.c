@@ -206,7 +206,8 @@ static cadre_err scan_info(struct reader *r, struct gguf_row *row)
     }
     at = r->pos;
     TRY(read_u32(r, &type));
-    t->type = dtype_by_gguf(type);
+    bool is_private = r->g->source.read && type >= GGUF_PRIVATE_TYPE;
+    t->type = is_private ? (enum dtype)(type - GGUF_PRIVATE_TYPE) : dtype_by_gguf(type);
     if (t->type == DTYPE_NONE)
         return bad(r, at, CADRE_E_UNSUPPORTED, "unsupported type: tensor type number %u is not known here", type);
     const struct dtype_info *format = dtype_info(t->type);
@@ -385,23 +386,33 @@ static cadre_err bind_alignment(struct reader *r)
     return CADRE_OK;
 }
 
-cadre_err gguf_open(struct gguf **out, const char *path, cadre_error *err)
+static cadre_err new_gguf(struct gguf **out, const char *path, cadre_error *err)
 {
-    *out = NULL;
     struct gguf *g = calloc(1, sizeof *g);
+    *out = g;
     CHECK(err, g, CADRE_E_MEMORY, "%s: no memory to open it", path);
-    struct reader r = {.g = g, .err = err};
-    cadre_err rc = CADRE_OK;
     g->fd = -1;
-    size_t path_bytes = strlen(path) + 1;
-    g->path = malloc(path_bytes);
-    CHECK_OUT(err, g->path, CADRE_E_MEMORY, "%s: no memory to open it", path);
-    memcpy(g->path, path, path_bytes);
+    g->path = strdup(path);
+    CHECK(err, g->path, CADRE_E_MEMORY, "%s: no memory to open it", path);
+    return CADRE_OK;
+}
+
+static cadre_err scan_and_bind(struct reader *r)
+{
+    TRY(scan(r));
+    TRY(bind_kvs(r));
+    TRY(bind_alignment(r));
+    return bind_tensors(r);
+}
+
+cadre_err gguf_open_part(struct gguf **out, const char *path, cadre_error *err)
+{
+    struct gguf *g;
+    cadre_err rc;
+    *out = NULL;
+    TRY_OUT(new_gguf(&g, path, err));
     TRY_OUT(file_open(path, &g->fd, &g->size, err));
-    TRY_OUT(scan(&r));
-    TRY_OUT(bind_kvs(&r));
-    TRY_OUT(bind_alignment(&r));
-    TRY_OUT(bind_tensors(&r));
+    TRY_OUT(scan_and_bind(&(struct reader){.g = g, .err = err}));
     *out = g;
     g = NULL;
 out:
@@ -409,10 +420,63 @@ out:
     return rc;
 }
 
+cadre_err gguf_open(struct gguf **out, const char *path, cadre_error *err)
+{
+    struct gguf *g;
+    int64_t parts = 1;
+    bool found;
+    *out = NULL;
+    TRY(gguf_open_part(&g, path, err));
+    cadre_err rc = gguf_get_i64(g, GGUF_SPLIT_COUNT, &parts, &found, err);
+    if (rc == CADRE_OK && parts != 1)
+        return gguf_join(out, g, err);
+    if (rc == CADRE_OK)
+        *out = g;
+    else
+        gguf_close(g);
+    return rc;
+}
+
+/* The end of the data as a file would have it. */
+static cadre_err virtual_size(struct gguf_writer *w, uint64_t head, uint64_t *size, cadre_error *err)
+{
+    CHECK(err, add_ok(head, gguf_writer_data_size(w), size), CADRE_E_FORMAT, "the sizes of the tensors overflow");
+    return CADRE_OK;
+}
+
+cadre_err gguf_open_virtual(struct gguf **out, struct gguf_writer *w, const char *name, struct gguf_source source,
+                            cadre_error *err)
+{
+    struct gguf *g;
+    uint64_t head;
+    cadre_err rc;
+    *out = NULL;
+    TRY_OUT(new_gguf(&g, name, err));
+    TRY_OUT(gguf_writer_head(w, &g->meta, &head, err));
+    TRY_OUT(virtual_size(w, head, &g->size, err));
+    g->source = source;
+    TRY_OUT(scan_and_bind(&(struct reader){.g = g, .filled = head, .err = err}));
+    *out = g;
+    g = NULL;
+out:
+    if (rc != CADRE_OK && source.close && !(g && g->source.close))
+        source.close(source.ctx);
+    gguf_close(g);
+    gguf_writer_abort(w);
+    return rc;
+}
+
+bool gguf_is_virtual(const struct gguf *g)
+{
+    return g->source.read != NULL;
+}
+
 void gguf_close(struct gguf *g)
 {
     if (!g)
         return;
+    if (g->source.close)
+        g->source.close(g->source.ctx);
     file_close(g->fd);
     name_index_free(&g->keys);
     name_index_free(&g->names);
@@ -440,8 +504,35 @@ const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *nam
     return i >= 0 ? &g->tensor[i].t : NULL;
 }
 
+int64_t gguf_slices(const struct gguf_tensor *t)
+{
+    return t->dim[2] * t->dim[3];
+}
+
+static cadre_err read_slices(const struct gguf *g, const struct gguf_tensor *t, int64_t first, int64_t n, void *dst,
+                             cadre_error *err)
+{
+    uint64_t bytes = t->bytes / (uint64_t)gguf_slices(t);
+    if (!g->source.read)
+        return file_read_at(g->fd, g->path, t->offset + (uint64_t)first * bytes, dst, (size_t)((uint64_t)n * bytes),
+                            err);
+    int64_t i = (int64_t)((const struct gguf_row *)(const void *)t - g->tensor); /* t is the row's first member */
+    for (int64_t s = 0; s < n; s++)
+        TRY(g->source.read(g->source.ctx, i, first + s, (unsigned char *)dst + (uint64_t)s * bytes, err));
+    return CADRE_OK;
+}
+
+static cadre_err name_failed(const struct gguf_tensor *t, cadre_err rc, cadre_error *err)
+{
+    return rc == CADRE_OK ? rc : error_wrap(err, rc, "tensor '%s'", shown(t->name, strlen(t->name)).s);
+}
+
 cadre_err gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *t, void *dst, cadre_error *err)
 {
-    cadre_err rc = file_read_at(g->fd, g->path, t->offset, dst, (size_t)t->bytes, err);
-    return rc == CADRE_OK ? rc : error_wrap(err, rc, "tensor '%s'", shown(t->name, strlen(t->name)).s);
+    return name_failed(t, read_slices(g, t, 0, gguf_slices(t), dst, err), err);
+}
+
+cadre_err gguf_slice_read(const struct gguf *g, const struct gguf_tensor *t, int64_t slice, void *dst, cadre_error *err)
+{
+    return name_failed(t, read_slices(g, t, slice, 1, dst, err), err);
 }

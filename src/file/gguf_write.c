@@ -23,6 +23,7 @@ struct gguf_writer {
     struct gguf_tensor *tensor;
     size_t tensor_room;
     bool begun;
+    uint64_t data; /* bytes of all tensors, padded; set with the head */
     int64_t at;    /* the tensor whose data comes next */
     uint64_t done; /* bytes of it that are written */
 };
@@ -114,6 +115,14 @@ cadre_err gguf_writer_open(struct gguf_writer **out, const char *path, cadre_err
     else
         writer_free(w);
     return rc;
+}
+
+cadre_err gguf_writer_open_head(struct gguf_writer **out, cadre_error *err)
+{
+    *out = calloc(1, sizeof **out);
+    CHECK(err, *out, CADRE_E_MEMORY, "no memory for the head of a file");
+    (*out)->alignment = GGUF_DEFAULT_ALIGNMENT;
+    return CADRE_OK;
 }
 
 void gguf_writer_abort(struct gguf_writer *w)
@@ -239,7 +248,7 @@ cadre_err gguf_put_tensor(struct gguf_writer *w, const char *name, enum dtype ty
     CHECK(err, !w->begun, CADRE_E_ARG, "tensor '%s': expected before write_begin", name);
     CHECK(err, w->n_tensors < GGUF_MAX_TENSORS, CADRE_E_ARG, "tensor '%s': expected at most %d tensors", name,
           GGUF_MAX_TENSORS);
-    CHECK(err, type >= 0 && type < DTYPE_COUNT && dtype_info(type)->gguf >= 0, CADRE_E_UNSUPPORTED,
+    CHECK(err, type >= 0 && type < DTYPE_COUNT && (dtype_info(type)->gguf >= 0 || !w->file.f), CADRE_E_UNSUPPORTED,
           "tensor '%s': its type has no number in GGUF", name);
     CHECK(err, n_dims >= 1 && n_dims <= GGUF_MAX_DIMS, CADRE_E_ARG,
           "tensor '%s': expected 1 to %d dimensions, found %d", name, GGUF_MAX_DIMS, n_dims);
@@ -273,13 +282,20 @@ static cadre_err append_infos(struct gguf_writer *w, struct bytes *out, cadre_er
         TRY(append_u32(out, (uint32_t)t->n_dims, err));
         for (int d = 0; d < t->n_dims; d++)
             TRY(append_u64(out, (uint64_t)t->dim[d], err));
-        TRY(append_u32(out, (uint32_t)dtype_info(t->type)->gguf, err));
+        int number = dtype_info(t->type)->gguf;
+        TRY(append_u32(out, number >= 0 ? (uint32_t)number : GGUF_PRIVATE_TYPE + (uint32_t)t->type, err));
         TRY(append_u64(out, offset, err));
         uint64_t padded;
         CHECK(err, add_ok(t->bytes, w->alignment - 1, &padded) && add_ok(offset, padded & ~(w->alignment - 1), &offset),
-              CADRE_E_ARG, "%s: tensor '%s': the sizes of the tensors overflow", w->file.path, t->name);
+              CADRE_E_ARG, "tensor '%s': the sizes of the tensors overflow", t->name);
     }
+    w->data = offset;
     return CADRE_OK;
+}
+
+uint64_t gguf_writer_data_size(const struct gguf_writer *w)
+{
+    return w->data;
 }
 
 static cadre_err write_padding(struct gguf_writer *w, uint64_t written, cadre_error *err)
@@ -293,24 +309,43 @@ static cadre_err write_padding(struct gguf_writer *w, uint64_t written, cadre_er
     return CADRE_OK;
 }
 
-cadre_err gguf_write_begin(struct gguf_writer *w, cadre_error *err)
+cadre_err gguf_writer_head(struct gguf_writer *w, unsigned char **out, uint64_t *n, cadre_error *err)
 {
-    CHECK(err, !w->begun && !w->kv.failed, CADRE_E_ARG, "%s: expected one write_begin, after puts that succeeded",
-          w->file.path);
+    static const char zeros[64];
     cadre_err rc = CADRE_OK;
     struct bytes head = {0};
+    *out = NULL;
+    CHECK(err, !w->kv.failed, CADRE_E_ARG, "expected a head after puts that succeeded");
     TRY_OUT(append(&head, GGUF_MAGIC, 4, err));
     TRY_OUT(append_u32(&head, GGUF_VERSION, err));
     TRY_OUT(append_u64(&head, (uint64_t)w->n_tensors, err));
     TRY_OUT(append_u64(&head, (uint64_t)w->n_kv, err));
     TRY_OUT(append(&head, w->kv.p, w->kv.n, err));
     TRY_OUT(append_infos(w, &head, err));
-    TRY_OUT(atomic_file_write(&w->file, head.p, head.n, err));
-    TRY_OUT(write_padding(w, head.n, err));
-    w->begun = true;
+    for (uint64_t some, pad = align_up(head.n, w->alignment) - head.n; pad > 0; pad -= some) {
+        some = pad < sizeof zeros ? pad : sizeof zeros;
+        TRY_OUT(append(&head, zeros, some, err));
+    }
+    *out = head.p;
+    *n = head.n;
+    head.p = NULL;
 out:
-    w->kv.failed = rc != CADRE_OK;
     free(head.p);
+    return rc;
+}
+
+cadre_err gguf_write_begin(struct gguf_writer *w, cadre_error *err)
+{
+    CHECK(err, !w->begun && !w->kv.failed, CADRE_E_ARG, "%s: expected one write_begin, after puts that succeeded",
+          w->file.path);
+    unsigned char *head;
+    uint64_t n = 0;
+    cadre_err rc = gguf_writer_head(w, &head, &n, err);
+    if (rc == CADRE_OK)
+        rc = atomic_file_write(&w->file, head, (size_t)n, err);
+    w->begun = rc == CADRE_OK;
+    w->kv.failed = rc != CADRE_OK;
+    free(head);
     return rc;
 }
 

@@ -22,11 +22,16 @@ struct st_tensor {
 struct safetensors;
 
 cadre_err safetensors_open(struct safetensors **out, const char *path, cadre_error *err);
+/* An open file of `size` bytes; fd is taken over, also on failure; path is for error texts. */
+cadre_err safetensors_open_fd(struct safetensors **out, const char *path, int fd, uint64_t size, cadre_error *err);
 void safetensors_close(struct safetensors *s);
 int64_t safetensors_count(const struct safetensors *s); /* tensors, in the order of their data */
 const struct st_tensor *safetensors_at(const struct safetensors *s, int64_t i);
 const struct st_tensor *safetensors_find(const struct safetensors *s, const char *name);
 cadre_err safetensors_read(const struct safetensors *s, const struct st_tensor *t, void *dst, cadre_error *err);
+/* n of its bytes, from its byte `from` on. */
+cadre_err safetensors_read_at(const struct safetensors *s, const struct st_tensor *t, uint64_t from, void *dst,
+                              size_t n, cadre_error *err);
 const char *safetensors_metadata(const struct safetensors *s, const char *key); /* NULL if absent */
 
 /* Declare every tensor first; then write the data of each, in that order, in pieces; then commit. */

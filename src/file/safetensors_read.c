@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/fileio.h"
+#include "file/json.h"
 #include "file/names.h"
 #include "file/safetensors.h"
 #include "file/safetensors_internal.h"
@@ -40,15 +41,7 @@ static cadre_err read_header(struct safetensors *s, cadre_error *err)
     CHECK_OUT(err, n > 0 && text[0] == '{', CADRE_E_FORMAT,
               "%s: header at byte %d: expected JSON beginning with '{'; this is no safetensors file", s->path,
               ST_LENGTH_BYTES);
-    json_error_t json;
-    s->header = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &json);
-    if (!s->header && (json_error_code(&json) == json_error_out_of_memory || !json.text[0])) /* most often no text */
-        rc = error_set(err, CADRE_E_MEMORY, "%s: no memory to parse a header of %llu bytes", s->path,
-                       (unsigned long long)n);
-    else if (!s->header)
-        rc = error_set(err, CADRE_E_FORMAT, "%s: header at byte %llu: expected JSON: %s", s->path,
-                       (unsigned long long)ST_LENGTH_BYTES + (unsigned long long)json.position,
-                       shown(json.text, strlen(json.text)).s);
+    rc = json_parse_object(&s->header, s->path, ST_LENGTH_BYTES, text, (size_t)n, JSON_MAX_VALUES, err);
 out:
     free(text);
     return rc;
@@ -169,18 +162,19 @@ static cadre_err read_tensors(struct safetensors *s, cadre_error *err)
     return CADRE_OK;
 }
 
-cadre_err safetensors_open(struct safetensors **out, const char *path, cadre_error *err)
+cadre_err safetensors_open_fd(struct safetensors **out, const char *path, int fd, uint64_t size, cadre_error *err)
 {
-    *out = NULL;
-    struct safetensors *s = calloc(1, sizeof *s);
-    CHECK(err, s, CADRE_E_MEMORY, "%s: no memory to open it", path);
     cadre_err rc = CADRE_OK;
-    s->fd = -1;
-    size_t path_bytes = strlen(path) + 1;
-    s->path = malloc(path_bytes);
+    struct safetensors *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (!s) {
+        file_close(fd);
+        return error_set(err, CADRE_E_MEMORY, "%s: no memory to open it", path);
+    }
+    s->fd = fd;
+    s->size = size;
+    s->path = strdup(path);
     CHECK_OUT(err, s->path, CADRE_E_MEMORY, "%s: no memory to open it", path);
-    memcpy(s->path, path, path_bytes);
-    TRY_OUT(file_open(path, &s->fd, &s->size, err));
     TRY_OUT(read_header(s, err));
     TRY_OUT(read_tensors(s, err));
     *out = s;
@@ -188,6 +182,15 @@ cadre_err safetensors_open(struct safetensors **out, const char *path, cadre_err
 out:
     safetensors_close(s);
     return rc;
+}
+
+cadre_err safetensors_open(struct safetensors **out, const char *path, cadre_error *err)
+{
+    int fd;
+    uint64_t size;
+    *out = NULL;
+    TRY(file_open(path, &fd, &size, err));
+    return safetensors_open_fd(out, path, fd, size, err);
 }
 
 void safetensors_close(struct safetensors *s)
@@ -218,10 +221,16 @@ const struct st_tensor *safetensors_find(const struct safetensors *s, const char
     return i >= 0 ? &s->tensor[i] : NULL;
 }
 
+cadre_err safetensors_read_at(const struct safetensors *s, const struct st_tensor *t, uint64_t from, void *dst,
+                              size_t n, cadre_error *err)
+{
+    cadre_err rc = file_read_at(s->fd, s->path, t->offset + from, dst, n, err);
+    return rc == CADRE_OK ? rc : error_wrap(err, rc, "tensor '%s'", shown(t->name, strlen(t->name)).s);
+}
+
 cadre_err safetensors_read(const struct safetensors *s, const struct st_tensor *t, void *dst, cadre_error *err)
 {
-    cadre_err rc = file_read_at(s->fd, s->path, t->offset, dst, (size_t)t->bytes, err);
-    return rc == CADRE_OK ? rc : error_wrap(err, rc, "tensor '%s'", shown(t->name, strlen(t->name)).s);
+    return safetensors_read_at(s, t, 0, dst, (size_t)t->bytes, err);
 }
 
 const char *safetensors_metadata(const struct safetensors *s, const char *key)

@@ -21,80 +21,23 @@ enum {
     FINE_STRIPS = 8,    /* a list with fewer than FEW_ITEMS of those is cut finer, so that all threads work */
     FINE_ROWS = 128,
     FEW_ITEMS = 8,
-    K_BLOCK = 512,           /* when B is packed on the way; even, so that bf16 pairs stay whole */
-    COPY_ROWS = 64,          /* from here on rows are copied together even when contiguous: they then come from L2 */
-    A_CHUNK = 64 << 10,      /* numbers of packed A at a time ... */
-    A_ROWS = 16,             /* ... but never fewer rows than this */
-    DECODE_ROWS = 8,         /* up to here a product with packed weights is bound by reading them */
-    DECODE_BYTES = 128 << 10 /* of weights per item then */
+    K_BLOCK = 512,             /* when B is packed on the way; even, so that bf16 pairs stay whole */
+    COPY_ROWS = 64,            /* from here on rows are copied together even when contiguous: they then come from L2 */
+    A_CHUNK = 64 << 10,        /* numbers of packed A at a time ... */
+    A_ROWS = 16,               /* ... but never fewer rows than this */
+    FEW_ROWS = 8,              /* up to here a product with packed weights is bound by reading them */
+    FEW_ROWS_BYTES = 128 << 10 /* of weights per item then */
 };
-
-/* Bytes of one strip of `type`, 0 if there is no kernel for it. */
-static size_t strip_bytes(enum dtype type, int64_t k)
-{
-    size_t n = (size_t)k * STRIP;
-    switch (type) {
-    case DTYPE_F32:
-        return n * sizeof(real);
-#ifndef CADRE_F64
-    case DTYPE_F16:
-        return n * 2;
-    case DTYPE_BF16:
-        return (n + (size_t)(k % 2) * STRIP) * 2;
-    case DTYPE_Q8_0:
-        return k % Q8_0_BLOCK ? 0 : (size_t)(k / Q8_0_BLOCK) * Q8_0_STRIP;
-#endif
-    default:
-        return 0;
-    }
-}
 
 static int64_t strips(int64_t n)
 {
     return (n + STRIP - 1) / STRIP;
 }
 
-size_t packed_bytes(enum dtype type, int64_t n, int64_t k)
-{
-    return strip_bytes(type, k) * (size_t)strips(n);
-}
-
-void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_t k)
-{
-    size_t bytes = strip_bytes(type, k);
-    memset(dst, 0, bytes * (size_t)strips(n)); /* outputs beyond n, and the second half of an odd pair */
-    for (int64_t i = 0; i < n; i++) {
-        char *strip = (char *)dst + (size_t)(i / STRIP) * bytes;
-        int64_t lane = i % STRIP;
-        if (type == DTYPE_F32) {
-            const float *x = (const float *)rows + i * k;
-            for (int64_t j = 0; j < k; j++)
-                ((real *)strip)[j * STRIP + lane] = x[j];
-        } else if (type == DTYPE_F16) {
-            const uint16_t *x = (const uint16_t *)rows + i * k;
-            for (int64_t j = 0; j < k; j++)
-                ((uint16_t *)strip)[j * STRIP + lane] = x[j];
-        } else if (type == DTYPE_BF16) {
-            const uint16_t *x = (const uint16_t *)rows + i * k;
-            for (int64_t j = 0; j < k; j++)
-                ((uint16_t *)strip)[(j / 2 * STRIP + lane) * 2 + j % 2] = x[j];
-#ifndef CADRE_F64
-        } else if (type == DTYPE_Q8_0) {
-            int64_t blocks = k / Q8_0_BLOCK;
-            const char *x = (const char *)rows + i * blocks * (Q8_0_BLOCK + 2);
-            for (int64_t j = 0; j < blocks; j++, x += Q8_0_BLOCK + 2, strip += Q8_0_STRIP) {
-                memcpy(strip + lane * 2, x, 2);
-                for (int64_t q = 0; q < Q8_0_BLOCK; q++)
-                    strip[STRIP * 2 + q * STRIP + lane] = x[2 + q];
-            }
-#endif
-        }
-    }
-}
-
 /* How one product is worked on; a function of its shape and formats alone. */
 struct plan {
     bool bf16;   /* both operands rounded to bf16 */
+    bool decode; /* packed weights become f32 strips first */
     bool pack_a; /* rows are copied, gathered or converted first */
     int64_t k_block;
     int64_t a_rows;                   /* rows of a packed chunk of A */
@@ -117,10 +60,13 @@ static struct plan plan_product(const struct gemm *g, enum gemm_precision precis
     (void)precision;
 #endif
     p.pack_a = p.bf16 || g->a_col != 1 || (!g->packed && g->m >= COPY_ROWS);
-    p.k_block = g->packed ? g->k : min_i64(g->k, K_BLOCK);
-    if (g->packed && g->m <= DECODE_ROWS && g->k > 0) {
-        int64_t fit = DECODE_BYTES / (int64_t)strip_bytes(g->packed->type, g->k);
+    p.decode = g->packed && packed_is_decoded(g->packed->type);
+    p.k_block = p.decode ? min_i64(g->k, PIECE_K) : g->packed ? g->k : min_i64(g->k, K_BLOCK);
+    if (g->packed && g->m <= FEW_ROWS && g->k > 0) {
+        int64_t fit = FEW_ROWS_BYTES / (int64_t)packed_strip_bytes(g->packed->type, g->k);
         p.item_strips = max_i64(fit / 4 * 4, 4);
+        if (p.decode)
+            p.item_strips = min_i64(p.item_strips, COARSE_STRIPS); /* bounds its scratch */
     }
     p.row_blocks = blocks(g->m, p.item_rows);
     p.strip_blocks = blocks(strips(g->n), p.item_strips);
@@ -134,8 +80,10 @@ static struct plan plan_product(const struct gemm *g, enum gemm_precision precis
     p.a_rows = k_even ? max_i64(min_i64(all, chunk) / k_even, 1) : 1;
     if (p.pack_a)
         p.a_bytes = (size_t)min_i64(all, chunk) * sizeof(real);
-    if (!g->packed)
+    if (!g->packed || p.decode)
         p.b_bytes = (size_t)(min_i64(strips(g->n), COARSE_STRIPS) * STRIP * k_even) * sizeof(real);
+    if (p.decode)
+        p.b_bytes += STRIP * PIECE_K * sizeof(real); /* the rows of a strip, behind the strips */
     return p;
 }
 
@@ -168,18 +116,24 @@ static const void *rows_of(const struct kernels *ks, const struct plan *p, const
     return scratch;
 }
 
-/* Strips of B: packed weights as they lie, others packed into scratch. */
+/* Strips of B: packed weights as they lie or decoded, others packed into scratch. */
 static const void *strips_of(const struct kernels *ks, const struct plan *p, const struct gemm *g, int64_t strip,
                              int64_t n, int64_t k0, int64_t k, void *scratch)
 {
-    if (g->packed)
-        return (const char *)g->packed->data + (size_t)strip * strip_bytes(g->packed->type, g->k);
+    size_t packed_strip = g->packed ? packed_strip_bytes(g->packed->type, g->k) : 0;
+    const char *packed = g->packed ? (const char *)g->packed->data + (size_t)strip * packed_strip : NULL;
+    if (packed && !p->decode)
+        return packed;
     char *dst = scratch;
-    size_t bytes = strip_bytes(p->bf16 ? DTYPE_BF16 : DTYPE_F32, k);
+    size_t bytes = packed_strip_bytes(p->bf16 ? DTYPE_BF16 : DTYPE_F32, k);
+    real *rows = (real *)(void *)(dst + (size_t)blocks(n, STRIP) * bytes);
     for (int64_t j = 0; j < n; j += STRIP, dst += bytes) {
         const real *b = g->b + (strip * STRIP + j) * g->b_row + k0 * g->b_col;
         int64_t valid = min_i64(n - j, STRIP);
-        if (p->bf16)
+        if (p->decode) {
+            packed_decode(ks, (real *)(void *)dst, packed, g->packed->type, valid, k0, k, rows);
+            packed += packed_strip;
+        } else if (p->bf16)
             ks->pack_bf16((uint16_t *)(void *)dst, b, g->b_row, g->b_col, valid, k);
         else
             ks->pack_f32((real *)(void *)dst, b, g->b_row, g->b_col, valid, k);
@@ -191,15 +145,11 @@ static void multiply(const struct kernels *ks, const struct plan *p, const struc
                      int64_t k, const void *a, int64_t lda, const void *b, real *c, bool accumulate)
 {
 #ifndef CADRE_F64
-    enum dtype type = g->packed ? g->packed->type : DTYPE_F32;
+    gemm_weights *own = g->packed && !p->decode ? ks->gemm_w[g->packed->type] : NULL;
     if (p->bf16)
         ks->gemm_bf16(m, n, k, a, lda, b, c, g->c_row, accumulate);
-    else if (type == DTYPE_BF16)
-        ks->gemm_bf16w(m, n, k, a, lda, b, c, g->c_row, accumulate);
-    else if (type == DTYPE_F16)
-        ks->gemm_f16w(m, n, k, a, lda, b, c, g->c_row, accumulate);
-    else if (type == DTYPE_Q8_0)
-        ks->gemm_q8_0w(m, n, k, a, lda, b, c, g->c_row, accumulate);
+    else if (own)
+        own(m, n, k, a, lda, b, c, g->c_row, accumulate);
     else
         ks->gemm_f32(m, n, k, a, lda, b, c, g->c_row, accumulate);
 #else

@@ -13,19 +13,7 @@
 
 #include "base/arena.h"
 #include "base/pool.h"
-#include "kernel/kernel.h"
-
-/* A weight matrix [n, k] repacked once into strips (layouts in kernel.h), for inference. */
-struct packed {
-    enum dtype type; /* F32, F16, BF16, Q8_0 */
-    int64_t n, k;
-    const void *data;
-};
-
-/* Bytes of the packed form; 0 if the type has no product kernel or k is not a multiple of its block. */
-size_t packed_bytes(enum dtype type, int64_t n, int64_t k);
-/* rows: n rows of k numbers of that type, as in a file (row-major). dst is 64-byte aligned. */
-void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_t k);
+#include "kernel/packed.h"
 
 struct gemm {
     int64_t m, n, k; /* m = 0 or k = 0 is allowed: nothing is added */

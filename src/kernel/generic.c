@@ -361,9 +361,7 @@ void kernels_init_generic(struct kernels *k)
         .rows_f32 = rows_f32,
 #ifndef CADRE_F64
         .gemm_bf16 = gemm_bf16,
-        .gemm_f16w = gemm_f16w,
-        .gemm_bf16w = gemm_bf16w,
-        .gemm_q8_0w = gemm_q8_0w,
+        .gemm_w = {[DTYPE_F16] = gemm_f16w, [DTYPE_BF16] = gemm_bf16w, [DTYPE_Q8_0] = gemm_q8_0w},
         .pack_bf16 = pack_bf16,
         .rows_bf16 = rows_bf16,
 #endif
@@ -381,4 +379,6 @@ void kernels_init_generic(struct kernels *k)
         .attn = {.span_add = span_add, .softmax_back = softmax_back},
         .delta = {.step = delta_step},
     };
+    for (int t = 0; t < DTYPE_COUNT; t++)
+        k->decode[t] = dtype_info((enum dtype)t)->decode;
 }

@@ -28,28 +28,32 @@ enum {
     Q8_0_STRIP = STRIP * 2 + Q8_0_BLOCK * STRIP /* bytes of a strip's block: scales, then numbers */
 };
 
+/* A product with packed weights of one format, f32 activations. */
+typedef void gemm_weights(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
+                          int64_t ldc, bool accumulate);
+
 struct kernels {
     enum isa isa;
     bool bf16_native; /* gemm_bf16 runs on bf16 instructions */
+
+    /* Products with weights of a format, f32 activations; layouts below. NULL, on all levels: strips of the format are
+     * decoded and go through gemm_f32 (packed.h). */
+    gemm_weights *gemm_w[DTYPE_COUNT];
 
     /* Products against one or more packed strips of 16 outputs: c[m, n] = (accumulate ? c : 0) + Σ_k a[m, k] b[n, k]
      * for n < n_valid; a row-major with row stride lda, c with ldc. Any m >= 1, k >= 1, 1 <= n_valid.
      * Layouts of b, strip after strip, each strip 16 outputs × k:
      *   f32   real     [k][16]
      *   bf16  uint16_t [ceil(k / 2)][16][2], odd k padded with 0;  a is bf16 too, rows padded to even k, lda even
-     *   bf16w the layout of bf16, f32 activations (a is read up to k only)
-     *   f16   uint16_t [k][16], converted to f32 exactly, f32 activations
-     *   q8_0  per 32 k: uint16_t scale[16] (f16), int8_t q[32][16]; the weight is the float d·q, f32 activations */
+     *   gemm_w[bf16] the layout of bf16 (a is f32, read up to k only)
+     *   gemm_w[f16]  uint16_t [k][16], converted to f32 exactly
+     *   gemm_w[q8_0] per 32 k: uint16_t scale[16] (f16), int8_t q[32][16]; the weight is the float d·q */
     void (*gemm_f32)(int64_t m, int64_t n_valid, int64_t k, const real *a, int64_t lda, const real *b, real *c,
                      int64_t ldc, bool accumulate);
     void (*gemm_bf16)(int64_t m, int64_t n_valid, int64_t k, const uint16_t *a, int64_t lda, const uint16_t *b,
                       float *c, int64_t ldc, bool accumulate);
-    void (*gemm_f16w)(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
-                      int64_t ldc, bool accumulate);
-    void (*gemm_bf16w)(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
-                       int64_t ldc, bool accumulate);
-    void (*gemm_q8_0w)(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
-                       int64_t ldc, bool accumulate);
+    /* A format's decoder, dtype.h's: n numbers, whole blocks; the same bytes on every level. */
+    void (*decode[DTYPE_COUNT])(const void *src, float *dst, size_t n);
 
     /* Packing: n_valid <= 16 rows of B(n, k) = b[n * row + k * col] (one stride is 1) into one strip; missing rows are
      * zeros. */

@@ -4,9 +4,9 @@ void LEVEL_INIT(struct kernels *k)
     k->isa = LEVEL;
     k->gemm_f32 = gemm_f32;
     k->gemm_bf16 = gemm_bf16;
-    k->gemm_f16w = gemm_f16w;
-    k->gemm_bf16w = gemm_bf16w;
-    k->gemm_q8_0w = gemm_q8_0w;
+    k->gemm_w[DTYPE_F16] = gemm_f16w;
+    k->gemm_w[DTYPE_BF16] = gemm_bf16w;
+    k->gemm_w[DTYPE_Q8_0] = gemm_q8_0w;
     k->pack_f32 = pack_f32;
     k->pack_bf16 = pack_bf16;
     k->rows_f32 = rows_f32;

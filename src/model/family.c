@@ -5,6 +5,7 @@
 
 #include "file/names.h"
 #include "model/keys.h"
+#include "model/kept.h"
 
 static const struct family *const table[] = {
     &family_llama, &family_qwen2moe, &family_qwen3, &family_qwen3moe, &family_olmoe, &family_deepseek, &family_cadre,
@@ -29,21 +30,46 @@ static cadre_err require_family(const char *name, const struct family **out, cad
     *out = family_find(name);
     if (*out)
         return CADRE_OK;
-    char known[256] = "";
+    char known[1024] = "";
     for (int i = 0, n = 0; i < N_FAMILIES && n < (int)sizeof known; i++)
         n += snprintf(known + n, sizeof known - (size_t)n, "%s%s", i ? ", " : "", table[i]->name);
     return error_set(err, CADRE_E_UNSUPPORTED, "unsupported architecture '%s' (known: %s)", shown(name, strlen(name)).s,
                      known);
 }
 
-/* What is no number of the spec but a tensor that is there or not. */
+const char *family_tensor_name(const struct family *f, const char *name)
+{
+    for (const struct tensor_alias *a = f->aliases; a && a->name; a++)
+        if (strcmp(a->name, name) == 0)
+            return a->file;
+    return name;
+}
+
+/* What no key says but a tensor that is there. */
 static cadre_err read_shapes(struct spec *s, const struct gguf *g, cadre_error *err)
 {
     const struct gguf_tensor *t = gguf_tensor_find(g, "token_embd.weight");
     CHECK(err, t, CADRE_E_FORMAT, "tensor 'token_embd.weight': expected in every model, not found");
     s->n_vocab = t->dim[1];
     s->tied = !gguf_tensor_find(g, "output.weight");
-    s->rope_freqs = gguf_tensor_find(g, "rope_freqs.weight") != NULL;
+    return CADRE_OK;
+}
+
+static void read_options(struct spec *s, const struct family *f, const struct gguf *g)
+{
+    struct tensor_walk w = tensor_walk(s);
+    for (w.all = true; tensor_next(&w);)
+        if (w.def->option && kept_exists(g, f, &w))
+            *(bool *)((char *)s + w.def->option) = true;
+}
+
+/* The layers that predict tokens beyond the next one come last. */
+static cadre_err leave_out(struct spec *s, cadre_error *err)
+{
+    CHECK(err, s->n_nextn >= 0 && s->n_nextn < s->n_layer, CADRE_E_FORMAT,
+          "nextn_predict_layers: expected 0 to %lld (one layer less than block_count), found %lld",
+          (long long)s->n_layer - 1, (long long)s->n_nextn);
+    s->n_layer -= s->n_nextn;
     return CADRE_OK;
 }
 
@@ -60,11 +86,16 @@ cadre_err spec_from_gguf(struct spec *s, const struct gguf *g, cadre_error *err)
     TRY(keys_all_known(f, g, err));
     TRY(keys_read(f, s, g, err));
     TRY(read_shapes(s, g, err));
-    if (f->experts_in_ff && s->n_expert > 0)
+    if (s->n_nextn != 0)
+        TRY(leave_out(s, err));
+    if (f->experts_in_ff && s->n_expert > 0 && s->expert_ff == 0)
         s->expert_ff = s->dense_ff;
     if (f->read)
         TRY(f->read(g, s, err));
     spec_defaults(s);
+    TRY(keys_implied(f, s, g, err));
+    TRY(spec_check(s, err)); /* from here on the walk over its tensors is safe */
+    read_options(s, f, g);
     return spec_check(s, err);
 }
 

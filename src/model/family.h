@@ -4,22 +4,36 @@
 #define CADRE_MODEL_FAMILY_H
 
 #include "file/gguf.h"
+#include "model/hf/hf.h"
 #include "model/spec.h"
 
 /* The keys that not every family has; those every family has are in the same table (keys.c). */
 enum spec_key {
-    KEY_COMMON, /* every family */
+    KEY_COMMON,  /* every family */
+    KEY_RMS_EPS, /* by the kind of its norms */
+    KEY_LAYER_EPS,
     KEY_EXPERT_FF,
     KEY_SHARED_FF,
+    KEY_SHARED_COUNT, /* expert_shared_count: shared experts of the width of a routed one, or of KEY_SHARED_FF's */
     KEY_LEADING_DENSE,
+    KEY_MOE_PERIOD,
+    KEY_NEXTN, /* block_count counts layers that predict tokens beyond the next one */
     KEY_GATING,
     KEY_WEIGHTS_NORM,
     KEY_WEIGHTS_SCALE,
-    KEY_GROUPS,
     KEY_ATTENTION_SCALE,
-    KEY_OWN, /* keys that only this project's own architecture has */
+    KEY_WINDOW,
+    KEY_LATENT,  /* multi-head latent attention */
+    KEY_SCALES,  /* on embeddings, residual stream, logits */
+    KEY_SOFTCAP, /* of logits */
+    KEY_OWN,     /* keys that only this project's own architecture has */
 };
 #define KEYS(k) (1u << (k))
+
+/* A tensor that has another name in files of a family. */
+struct tensor_alias {
+    const char *name, *file; /* as in tensors.c; without "blk.N." */
+};
 
 struct family {
     const char *name;   /* general.architecture */
@@ -27,15 +41,19 @@ struct family {
     unsigned keys;      /* KEYS(KEY_…) | … it reads and writes besides the common ones */
     bool experts_in_ff; /* feed_forward_length is the width of an expert */
     bool needs_output;  /* readers of this family want output.weight in the file even when it equals the embedding */
-    /* Keys of its own, with functions to read them into a spec (defaults not yet filled in), to tell whether they can
-     * express one, and to write them; or NULL. */
+    const struct tensor_alias *aliases; /* NULL, or ended by a row without names */
+    /* Keys of its own, also in place of those of the table, with functions to read them into a spec (defaults not yet
+     * filled in), to tell whether they can express one, and to write them; or NULL. */
     const char *const *own_keys; /* NULL-terminated, without "name." */
     cadre_err (*read)(const struct gguf *g, struct spec *s, cadre_error *err);
     cadre_err (*can_write)(const struct spec *s, cadre_error *err);
     cadre_err (*write)(struct gguf_writer *w, const struct spec *s, cadre_error *err);
+    const struct hf_family *const *hf; /* Hugging Face models that are of this family, NULL-terminated; or NULL */
 };
 
 const struct family *family_find(const char *name);
+/* The name in files of `family` of the tensor that tensors.c calls `name`. */
+const char *family_tensor_name(const struct family *f, const char *name);
 const struct family *family_at(int i); /* NULL past the end */
 
 /* An unknown family, a missing key, a key that would change the result and is not understood: errors that name it. */

@@ -1,87 +1,106 @@
 /* The forward pass: one builder from operators, for training (with a tape) and inference (without).
  *
  *     x = embedding[token]
- *     each layer:  x += o(attention(rope(q), rope(k), v)),  q, k, v = linear(norm(x))
+ *     each layer:  x += attention(norm(x))            the kind that the spec names for this layer
  *                  x += ffn(norm(x)) or moe(norm(x))
  *     logits = output(norm(x of the wanted rows))
  *
  * Without a tape a layer's intermediate results are given back when it is done and only the residual stream stays, so
  * the arena holds one layer's worth. Attention is the only operator that looks at other rows, and it goes by absolute
  * position: a row's bytes do not depend on what else is in the batch. */
-#include <math.h>
+#include <assert.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/attention.h"
 
-static struct tensor *head_norm(struct op_ctx *c, const struct spec *s, struct tensor *x, struct tensor *w)
+static struct tensor *scaled(struct op_ctx *c, struct tensor *x, real factor)
 {
-    if (s->qk_norm == QK_NORM_NONE)
-        return x;
-    if (s->qk_norm == QK_NORM_FULL)
-        return op_rmsnorm(c, x, w, s->norm_eps);
-    int64_t rows = tensor_rows(x), cols = tensor_cols(x);
-    struct tensor *heads = op_reshape(c, x, 2, (int64_t[]){rows * cols / s->head_dim, s->head_dim});
-    return op_reshape(c, op_rmsnorm(c, heads, w, s->norm_eps), 2, (int64_t[]){rows, cols});
+    return factor != 0 && factor != 1 ? op_scale(c, x, factor) : x;
 }
 
-/* Store the new keys and values, then attend over all that the cache holds. */
-static struct tensor *attend_cached(struct op_ctx *c, const struct batch *b, int64_t layer, struct tensor *q,
-                                    struct tensor *k, struct tensor *v, const struct attention *a)
+static struct tensor *layer_forward(struct op_ctx *c, const struct attend *a, struct tensor *x, struct moe_pass *pass,
+                                    struct routing *routing, cadre_error *err)
 {
-    struct kv_layer_view *storage = op_struct(c, sizeof *storage);
-    *storage = (struct kv_layer_view){b->kv, layer, b->slot};
-    for (int64_t s = 0; !c->dry && s < b->n_seq; s++) {
-        int64_t row = b->row_start[s], n = b->row_start[s + 1] - row;
-        if (n > 0)
-            kv_put(b->kv, layer, b->slot[s], b->position[row], k->x + row * tensor_cols(k), v->x + row * tensor_cols(v),
-                   n);
-    }
-    struct kv_view view = kv_layer_view(storage);
-    return op_attention_kv(c, q, &view, a);
-}
-
-static struct tensor *attend(struct op_ctx *c, const struct model *m, int64_t layer, const struct batch *b,
-                             const int64_t *first, struct tensor *x)
-{
-    const struct spec *s = &m->spec;
-    const struct layer *l = &m->layers[layer];
-    struct tensor *h = op_rmsnorm(c, x, l->attn_norm, s->norm_eps);
-    struct tensor *q = head_norm(c, s, op_linear(c, h, &l->q, l->q_bias), l->q_norm);
-    struct tensor *k = head_norm(c, s, op_linear(c, h, &l->k, l->k_bias), l->k_norm);
-    struct tensor *v = op_linear(c, h, &l->v, l->v_bias);
-    q = op_rope(c, q, s->head_dim, b->position, &m->rope);
-    k = op_rope(c, k, s->head_dim, b->position, &m->rope);
-    struct attention a = {
-        .n_head = s->n_head,
-        .n_kv_head = s->n_kv_head,
-        .head_dim = s->head_dim,
-        .v_dim = s->v_dim,
-        .scale = s->attention_scale != 0 ? s->attention_scale : (real)(1 / sqrt((double)s->head_dim)),
-        .n_seq = b->n_seq,
-        .row_start = b->row_start,
-        .position = first,
-    };
-    struct tensor *y = b->kv ? attend_cached(c, b, layer, q, k, v, &a) : op_attention(c, q, k, v, &a);
-    return op_linear(c, y, &l->o, l->o_bias);
-}
-
-static struct tensor *layer_forward(struct op_ctx *c, const struct model *m, int64_t i, const struct batch *b,
-                                    const int64_t *first, struct tensor *x, cadre_error *err)
-{
-    const struct layer *l = &m->layers[i];
-    x = op_add(c, x, attend(c, m, i, b, first, x));
-    struct tensor *h = op_rmsnorm(c, x, l->ffn_norm, m->spec.norm_eps);
-    struct tensor *y;
-    if (spec_layer_is_moe(&m->spec, i)) {
-        y = moe_forward(c, &l->moe, h, b->hooks, b->routing ? &b->routing[i] : NULL, err);
+    const struct spec *s = &a->m->spec;
+    const struct layer *l = &a->m->layers[a->layer];
+    struct tensor *y = a->l.attention->forward(c, a, model_norm(c, s, x, l->attn_norm, l->attn_norm_bias));
+    x = op_add(c, x, scaled(c, y, s->residual_scale));
+    struct tensor *h = model_norm(c, s, x, l->ffn_norm, l->ffn_norm_bias);
+    if (a->l.moe) {
+        y = moe_forward(c, &l->moe, h, pass, routing, err);
         if (!y)
             return NULL;
     } else {
-        y = ffn_forward(c, &l->ffn, h);
-        if (b->routing)
-            b->routing[i] = (struct routing){0};
+        y = s->expert_kind->forward(c, &l->ffn, h, NULL);
+        if (routing)
+            *routing = (struct routing){0};
     }
-    return op_add(c, x, y);
+    return op_add(c, x, scaled(c, y, s->residual_scale));
+}
+
+/* A layer whose activations are dropped (Chen et al. 2016): its forward leaves the output and the routing that balance
+ * terms read; its backward computes the layer again, with a tape of its own, and goes back through that. The same
+ * operators on the same numbers: the same gradients to the byte. A router that draws random numbers must draw the same
+ * again. */
+struct recompute {
+    struct attend a;
+    struct batch b; /* a.b's copy: the caller's may be gone */
+    struct tensor *x, *y;
+    struct routing routing;
+};
+
+static void recompute_back(struct op_ctx *c, void *saved)
+{
+    struct recompute *s = saved;
+    if (!s->y->g)
+        return;
+    cadre_error err = {0};
+    size_t mark = arena_mark(c->arena);
+    struct tape tape = {0};
+    struct op_ctx inner = *c;
+    struct routing r = {0};
+    inner.tape = &tape;
+    struct moe_pass pass = {.training = s->b.training};
+    struct tensor *y = layer_forward(&inner, &s->a, s->x, &pass, &r, &err);
+    assert(y); /* it succeeded before, and has no hooks that could fail now */
+    y->g = s->y->g;
+    if (r.id)
+        routing_pass_gradients(&r, &s->routing);
+    tape_unwind(&inner);
+    /* A layer ends by adding to its input, so the gradient of its input goes on in the array of its output's, which
+     * lies below what is given back here. */
+    assert(c->dry || !s->x->track || (unsigned char *)s->x->g < c->arena->base + mark);
+    arena_reset(c->arena, mark);
+}
+
+static struct tensor *layer_dropped(struct op_ctx *c, const struct attend *a, struct tensor *x, struct routing *routing,
+                                    cadre_error *err)
+{
+    const struct batch *b = a->b;
+    struct recompute *s = op_struct(c, sizeof *s);
+    *s = (struct recompute){*a, *b, x, op_new2(c, tensor_rows(x), tensor_cols(x)), {0}};
+    s->a.b = &s->b;
+    if (a->l.moe)
+        s->routing = routing_new(c, &a->m->layers[a->layer].moe.router, tensor_rows(x), b->training != NULL);
+    size_t mark = arena_mark(c->arena);
+    struct op_ctx plain = *c;
+    struct routing r = {0};
+    plain.tape = NULL;
+    struct moe_pass pass = {.hooks = b->hooks, .training = b->training};
+    struct tensor *y = layer_forward(&plain, a, x, &pass, &r, err);
+    if (!y)
+        return NULL;
+    if (!c->dry) {
+        memcpy(s->y->x, y->x, (size_t)tensor_count(y) * sizeof *y->x);
+        if (r.id)
+            routing_copy(&s->routing, &r);
+    }
+    arena_reset(c->arena, mark);
+    if (routing)
+        *routing = s->routing;
+    s->y->track = true;
+    tape_push(c, recompute_back, s);
+    return s->y;
 }
 
 /* [n_seq] position of each sequence's first row; lives until the backward. */
@@ -94,15 +113,31 @@ static int64_t *first_positions(struct op_ctx *c, const struct batch *b)
     return first;
 }
 
-struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err)
+/* LongRoPE decides by the room that a sequence has, not by how far it has come, so that what is in the cache stays
+ * right: the cache's context; without one the longest sequence of the batch. */
+static const struct rope *choose_rope(const struct op_ctx *c, const struct model *m, const struct batch *b)
+{
+    int64_t room = b->kv ? kv_context(b->kv) : 0;
+    for (int64_t s = 0; !b->kv && !c->dry && s < b->n_seq; s++)
+        if (b->row_start[s + 1] - b->row_start[s] > room)
+            room = b->row_start[s + 1] - b->row_start[s];
+    return &m->rope[room > m->spec.yarn_ctx];
+}
+
+struct tensor *model_hidden(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err)
 {
     const struct spec *s = &m->spec;
-    const int64_t *first = first_positions(c, b);
+    struct attend a = {.m = m, .b = b, .first = first_positions(c, b), .rope = choose_rope(c, m, b)};
+    struct moe_pass pass = {.hooks = b->hooks, .training = b->training};
     bool keep = c->tape || b->routing || b->hidden; /* somebody looks at intermediate results later */
-    struct tensor *x = op_embed(c, &m->embedding, b->token, b->n_tok);
+    struct tensor *x = scaled(c, op_embed(c, &m->embedding, b->token, b->n_tok), s->embedding_scale);
     for (int64_t i = 0; i < s->n_layer; i++) {
         size_t mark = arena_mark(c->arena);
-        struct tensor *y = layer_forward(c, m, i, b, first, x, err);
+        struct routing *routing = b->routing ? &b->routing[i] : NULL;
+        a.layer = i;
+        a.l = spec_layer(s, i);
+        struct tensor *y = c->tape && b->recompute ? layer_dropped(c, &a, x, routing, err)
+                                                   : layer_forward(c, &a, x, &pass, routing, err);
         if (!y)
             return NULL;
         if (keep) {
@@ -117,6 +152,26 @@ struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct bat
     }
     if (b->want)
         x = op_gather_rows(c, x, b->want, b->n_want);
-    x = op_rmsnorm(c, x, m->output_norm, s->norm_eps);
-    return op_linear(c, x, &m->output, NULL);
+    return model_norm(c, s, x, m->output_norm, m->output_norm_bias);
+}
+
+struct tensor *model_logits(struct op_ctx *c, struct model *m, struct tensor *x)
+{
+    const struct spec *s = &m->spec;
+    x = scaled(c, op_linear(c, x, &m->output, m->output_bias), 1 / s->logit_divisor);
+    if (s->logit_softcap != 0)
+        x = op_scale(c, op_tanh(c, op_scale(c, x, 1 / s->logit_softcap)), s->logit_softcap);
+    return x;
+}
+
+struct tensor *model_loss(struct op_ctx *c, struct model *m, struct tensor *x, const int32_t *target)
+{
+    bool plain = !m->output_bias && m->spec.logit_divisor == 1 && m->spec.logit_softcap == 0;
+    return plain ? op_head_loss(c, x, &m->output, target) : op_cross_entropy(c, model_logits(c, m, x), target);
+}
+
+struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err)
+{
+    struct tensor *x = model_hidden(c, m, b, err);
+    return x ? model_logits(c, m, x) : NULL;
 }

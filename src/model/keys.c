@@ -6,16 +6,19 @@
 #include <string.h>
 
 #include "file/names.h"
+#include "model/attention.h"
 
 enum kind {
     KIND_I64,
     KIND_INT,
     KIND_REAL,
     KIND_BOOL,
-    KIND_GATING, /* a router by its number in GGUF */
-    KIND_ROUTER, /* a router by its name: those without a number */
-    KIND_EXPERT, /* an expert kind by its name */
+    KIND_GATING,    /* a router by its number in GGUF */
+    KIND_ROUTER,    /* a router by its name: those without a number */
+    KIND_EXPERT,    /* an expert kind by its name */
+    KIND_ATTENTION, /* an attention kind by its name */
     KIND_QK_NORM,
+    KIND_NORM,
 };
 
 enum { REQUIRED = 1, DENSE_TOO = 2 /* the field means something in models without experts */ };
@@ -26,46 +29,68 @@ struct key {
     enum kind kind;
     size_t field;
     unsigned flags;
+    size_t list; /* 0, or where the numbers go if there is one for each layer */
 };
 
 #define F(f) offsetof(struct spec, f)
 
 static const struct key keys[] = {
-    {"context_length", KEY_COMMON, KIND_I64, F(n_ctx), REQUIRED},
-    {"embedding_length", KEY_COMMON, KIND_I64, F(d_model), REQUIRED},
-    {"block_count", KEY_COMMON, KIND_I64, F(n_layer), REQUIRED},
-    {"feed_forward_length", KEY_COMMON, KIND_I64, F(dense_ff), 0},
-    {"attention.head_count", KEY_COMMON, KIND_I64, F(n_head), REQUIRED},
-    {"attention.head_count_kv", KEY_COMMON, KIND_I64, F(n_kv_head), 0},
-    {"attention.key_length", KEY_COMMON, KIND_I64, F(head_dim), 0},
-    {"attention.value_length", KEY_COMMON, KIND_I64, F(v_dim), 0},
-    {"attention.layer_norm_rms_epsilon", KEY_COMMON, KIND_REAL, F(norm_eps), REQUIRED},
-    {"attention.scale", KEY_ATTENTION_SCALE, KIND_REAL, F(attention_scale), DENSE_TOO},
-    {"attention.qk_norm", KEY_OWN, KIND_QK_NORM, F(qk_norm), DENSE_TOO},
-    {"attention.qkv_bias", KEY_OWN, KIND_BOOL, F(qkv_bias), DENSE_TOO},
-    {"attention.output_bias", KEY_OWN, KIND_BOOL, F(o_bias), DENSE_TOO},
-    {"rope.dimension_count", KEY_COMMON, KIND_I64, F(n_rot), 0},
-    {"rope.freq_base", KEY_COMMON, KIND_REAL, F(rope_base), 0},
-    {"rope.pairs", KEY_OWN, KIND_BOOL, F(rope_pairs), DENSE_TOO},
-    {"rope.scaling.original_context_length", KEY_COMMON, KIND_I64, F(yarn_ctx), 0},
-    {"rope.scaling.yarn_beta_fast", KEY_COMMON, KIND_REAL, F(yarn_beta_fast), 0},
-    {"rope.scaling.yarn_beta_slow", KEY_COMMON, KIND_REAL, F(yarn_beta_slow), 0},
-    {"rope.scaling.attn_factor", KEY_COMMON, KIND_REAL, F(rope_attention_factor), 0},
-    {"expert_count", KEY_COMMON, KIND_INT, F(n_expert), 0},
-    {"expert_used_count", KEY_COMMON, KIND_INT, F(router.k), 0},
-    {"expert_feed_forward_length", KEY_EXPERT_FF, KIND_I64, F(expert_ff), 0},
-    {"expert_shared_feed_forward_length", KEY_SHARED_FF, KIND_I64, F(shared_ff), 0},
-    {"expert_shared_gated", KEY_OWN, KIND_BOOL, F(shared_gated), 0},
-    {"leading_dense_block_count", KEY_LEADING_DENSE, KIND_I64, F(n_dense_leading), 0},
-    {"expert_gating_func", KEY_GATING, KIND_GATING, F(router.kind), 0},
-    {"expert_router", KEY_OWN, KIND_ROUTER, F(router.kind), 0},
-    {"expert_selection_bias", KEY_OWN, KIND_BOOL, F(router_bias), 0},
-    {"expert_weights_norm", KEY_WEIGHTS_NORM, KIND_BOOL, F(router.normalize), 0},
-    {"expert_weights_scale", KEY_WEIGHTS_SCALE, KIND_REAL, F(router.scale), 0},
-    {"expert_group_count", KEY_GROUPS, KIND_INT, F(router.groups.n), 0},
-    {"expert_group_used_count", KEY_GROUPS, KIND_INT, F(router.groups.used), 0},
-    {"expert_group_best_count", KEY_OWN, KIND_INT, F(router.groups.best), 0},
-    {"expert_kind", KEY_OWN, KIND_EXPERT, F(expert_kind), 0},
+    {"context_length", KEY_COMMON, KIND_I64, F(n_ctx), REQUIRED, 0},
+    {"embedding_length", KEY_COMMON, KIND_I64, F(d_model), REQUIRED, 0},
+    {"block_count", KEY_COMMON, KIND_I64, F(n_layer), REQUIRED, 0},
+    {"nextn_predict_layers", KEY_NEXTN, KIND_I64, F(n_nextn), 0, 0},
+    {"embedding_scale", KEY_SCALES, KIND_REAL, F(embedding_scale), DENSE_TOO, 0},
+    {"residual_scale", KEY_SCALES, KIND_REAL, F(residual_scale), DENSE_TOO, 0},
+    {"logit_scale", KEY_SCALES, KIND_REAL, F(logit_divisor), DENSE_TOO, 0},
+    {"final_logit_softcapping", KEY_SOFTCAP, KIND_REAL, F(logit_softcap), DENSE_TOO, 0},
+    {"output_bias", KEY_OWN, KIND_BOOL, F(output_bias), DENSE_TOO, 0},
+    {"norm", KEY_OWN, KIND_NORM, F(norm), DENSE_TOO, 0},
+    {"norm_bias", KEY_OWN, KIND_BOOL, F(norm_bias), DENSE_TOO, 0},
+    {"attention.kind", KEY_OWN, KIND_ATTENTION, F(attention), DENSE_TOO, 0},
+    {"attention.head_count", KEY_COMMON, KIND_I64, F(n_head), REQUIRED, F(n_head_at)},
+    {"attention.head_count_kv", KEY_COMMON, KIND_I64, F(n_kv_head), 0, F(n_kv_head_at)},
+    {"attention.key_length", KEY_COMMON, KIND_I64, F(head_dim), 0, 0},
+    {"attention.value_length", KEY_COMMON, KIND_I64, F(v_dim), 0, 0},
+    {"attention.layer_norm_rms_epsilon", KEY_RMS_EPS, KIND_REAL, F(norm_eps), REQUIRED, 0},
+    {"attention.layer_norm_epsilon", KEY_LAYER_EPS, KIND_REAL, F(norm_eps), REQUIRED, 0},
+    {"attention.scale", KEY_ATTENTION_SCALE, KIND_REAL, F(attention_scale), DENSE_TOO, 0},
+    {"attention.sliding_window", KEY_WINDOW, KIND_I64, F(window), DENSE_TOO, 0},
+    {"attention.sliding_window_pattern", KEY_WINDOW, KIND_I64, F(window_period), DENSE_TOO, F(slides)},
+    {"attention.sliding_window_full_first", KEY_OWN, KIND_BOOL, F(window_full_first), DENSE_TOO, 0},
+    {"attention.q_lora_rank", KEY_LATENT, KIND_I64, F(q_rank), DENSE_TOO, 0},
+    {"attention.kv_lora_rank", KEY_LATENT, KIND_I64, F(kv_rank), DENSE_TOO, 0},
+    {"attention.qk_norm", KEY_OWN, KIND_QK_NORM, F(qk_norm), DENSE_TOO, 0},
+    {"attention.qk_norm_after_rope", KEY_OWN, KIND_BOOL, F(qk_norm_after_rope), DENSE_TOO, 0},
+    {"attention.qkv_bias", KEY_OWN, KIND_BOOL, F(qkv_bias), DENSE_TOO, 0},
+    {"attention.output_bias", KEY_OWN, KIND_BOOL, F(o_bias), DENSE_TOO, 0},
+    {"attention.sinks", KEY_OWN, KIND_BOOL, F(sinks), DENSE_TOO, 0},
+    {"rope.dimension_count", KEY_COMMON, KIND_I64, F(n_rot), 0, 0},
+    {"rope.freq_base", KEY_COMMON, KIND_REAL, F(rope_base), 0, 0},
+    {"rope.pairs", KEY_OWN, KIND_BOOL, F(rope_pairs), DENSE_TOO, 0},
+    {"rope.scaling.original_context_length", KEY_COMMON, KIND_I64, F(yarn_ctx), 0, 0},
+    {"rope.scaling.yarn_beta_fast", KEY_COMMON, KIND_REAL, F(yarn_beta_fast), 0, 0},
+    {"rope.scaling.yarn_beta_slow", KEY_COMMON, KIND_REAL, F(yarn_beta_slow), 0, 0},
+    {"rope.scaling.yarn_log_multiplier", KEY_LATENT, KIND_REAL, F(yarn_log_multiplier), DENSE_TOO, 0},
+    {"rope.scaling.attn_factor", KEY_COMMON, KIND_REAL, F(rope_attention_factor), 0, 0},
+    {"leading_dense_block_count", KEY_LEADING_DENSE, KIND_I64, F(n_dense_leading), 0, 0},
+    {"interleave_moe_layer_step", KEY_MOE_PERIOD, KIND_I64, F(moe_period), 0, 0},
+    {"feed_forward_length", KEY_COMMON, KIND_I64, F(dense_ff), 0, F(dense_ff_at)},
+    {"expert_count", KEY_COMMON, KIND_INT, F(n_expert), 0, 0},
+    {"expert_used_count", KEY_COMMON, KIND_INT, F(router.k), 0, 0},
+    {"expert_feed_forward_length", KEY_EXPERT_FF, KIND_I64, F(expert_ff), 0, 0},
+    {"expert_shared_feed_forward_length", KEY_SHARED_FF, KIND_I64, F(shared_ff), 0, 0},
+    {"expert_shared_gated", KEY_OWN, KIND_BOOL, F(shared_gated), 0, 0},
+    {"expert_gating_func", KEY_GATING, KIND_GATING, F(router.kind), 0, 0},
+    {"expert_router", KEY_OWN, KIND_ROUTER, F(router.kind), 0, 0},
+    {"expert_gate_bias", KEY_OWN, KIND_BOOL, F(gate_bias), 0, 0},
+    {"expert_bias", KEY_OWN, KIND_BOOL, F(expert_bias), 0, 0},
+    {"expert_selection_bias", KEY_OWN, KIND_BOOL, F(router_bias), 0, 0},
+    {"expert_weights_norm", KEY_WEIGHTS_NORM, KIND_BOOL, F(router.normalize), 0, 0},
+    {"expert_weights_scale", KEY_WEIGHTS_SCALE, KIND_REAL, F(router.scale), 0, 0},
+    {"expert_group_count", KEY_COMMON, KIND_INT, F(router.groups.n), 0, 0},
+    {"expert_group_used_count", KEY_COMMON, KIND_INT, F(router.groups.used), 0, 0},
+    {"expert_group_best_count", KEY_OWN, KIND_INT, F(router.groups.best), 0, 0},
+    {"expert_kind", KEY_OWN, KIND_EXPERT, F(expert_kind), DENSE_TOO, 0},
 };
 enum { N_KEYS = sizeof keys / sizeof *keys };
 
@@ -75,19 +100,19 @@ static const char scaling_type[] = "rope.scaling.type", scaling_factor[] = "rope
 /* In files of others, and without effect on what a model computes. */
 static const char *const harmless[] = {"vocab_size", "rope.scaling.finetuned", "tensor_data_layout", NULL};
 
+/* How many shared experts there are of the width of a routed one, or of that which the file says: one number in the
+ * spec, the width of all. */
+static const char shared_count[] = "expert_shared_count";
+
 static const struct {
     int64_t number;
     const struct router *router;
 } gatings[] = {{1, &router_softmax}, {2, &router_sigmoid}};
 enum { N_GATINGS = sizeof gatings / sizeof *gatings };
 
-static const char *const qk_norms[] = {[QK_NORM_NONE] = "none", [QK_NORM_HEAD] = "head", [QK_NORM_FULL] = "full"};
-enum { N_QK_NORMS = sizeof qk_norms / sizeof *qk_norms };
-
-static bool has_key(const struct family *f, const struct key *k)
-{
-    return k->group == KEY_COMMON || (f->keys & KEYS(k->group));
-}
+/* Enums by name. */
+static const char *const qk_norms[] = {[QK_NORM_NONE] = "none", [QK_NORM_HEAD] = "head", [QK_NORM_FULL] = "full", NULL};
+static const char *const norms[] = {[NORM_RMS] = "rms", [NORM_LAYER] = "layer", NULL};
 
 static bool in_list(const char *const *list, const char *name)
 {
@@ -97,11 +122,33 @@ static bool in_list(const char *const *list, const char *name)
     return false;
 }
 
+static bool has_group(const struct family *f, enum spec_key group)
+{
+    switch (group) {
+    case KEY_COMMON:
+        return true;
+    case KEY_RMS_EPS:
+        return f->facts.norm == NORM_RMS;
+    case KEY_LAYER_EPS:
+        return f->facts.norm == NORM_LAYER;
+    default:
+        return f->keys & KEYS(group);
+    }
+}
+
+/* Whether the table reads and writes it; a family's own functions come before the table. */
+static bool has_key(const struct family *f, const struct key *k)
+{
+    return has_group(f, k->group) && !in_list(f->own_keys, k->name);
+}
+
 static bool known(const struct family *f, const char *name)
 {
     for (int i = 0; i < N_KEYS; i++)
-        if (has_key(f, &keys[i]) && strcmp(keys[i].name, name) == 0)
-            return true;
+        if ((keys[i].group != KEY_OWN || has_key(f, &keys[i])) && strcmp(keys[i].name, name) == 0)
+            return true; /* not the family's: see keys_implied */
+    if (strcmp(name, shared_count) == 0)
+        return has_group(f, KEY_SHARED_COUNT);
     return strcmp(name, scaling_type) == 0 || strcmp(name, scaling_factor) == 0 || in_list(harmless, name) ||
            in_list(f->own_keys, name);
 }
@@ -126,6 +173,16 @@ static void full_name(const struct family *f, const char *name, char out[KEY_NAM
     snprintf(out, KEY_NAME, "%s.%s", f->name, name);
 }
 
+static const char *read_enum(const char *const *names, const char *name, void *field)
+{
+    for (int i = 0; names[i]; i++)
+        if (strcmp(names[i], name) == 0) {
+            *(int *)field = i;
+            return names[i];
+        }
+    return NULL;
+}
+
 static cadre_err read_name(const struct gguf *g, const char *key, void *field, enum kind kind, bool *found,
                            cadre_error *err)
 {
@@ -138,12 +195,10 @@ static cadre_err read_name(const struct gguf *g, const char *key, void *field, e
         value = *(const struct router **)field = router_find(s.p);
     else if (kind == KIND_EXPERT)
         value = *(const struct expert_kind **)field = expert_kind_find(s.p);
+    else if (kind == KIND_ATTENTION)
+        value = *(const struct attention_kind **)field = attention_kind_find(s.p);
     else
-        for (int i = 0; i < N_QK_NORMS; i++)
-            if (strcmp(qk_norms[i], s.p) == 0) {
-                *(enum qk_norm *)field = (enum qk_norm)i;
-                value = qk_norms[i];
-            }
+        value = read_enum(kind == KIND_NORM ? norms : qk_norms, s.p, field);
     CHECK(err, value, CADRE_E_UNSUPPORTED, "%s: '%s' is not known here", key, shown(s.p, s.n).s);
     return CADRE_OK;
 }
@@ -217,6 +272,39 @@ static cadre_err read_scaling(const struct family *f, struct spec *s, const stru
     return CADRE_OK;
 }
 
+/* One number for every layer, in the spec's list. */
+static cadre_err read_list(const struct gguf *g, const char *key, struct layer_list *list, int64_t n_layer, bool *found,
+                           cadre_error *err)
+{
+    const int64_t *values;
+    int64_t n;
+    TRY(gguf_get_i64s(g, key, &values, &n, found, err));
+    CHECK(err, n >= n_layer && n_layer <= MODEL_MAX_LAYERS, CADRE_E_FORMAT,
+          "%s: expected a number for each of %lld layers, found %lld", key, (long long)n_layer, (long long)n);
+    list->given = true;
+    for (int64_t i = 0; i < n_layer; i++) {
+        CHECK(err, values[i] >= 0 && values[i] <= INT32_MAX, CADRE_E_FORMAT, "%s[%lld]: expected 0 to %d, found %lld",
+              key, (long long)i, INT32_MAX, (long long)values[i]);
+        list->at[i] = (int32_t)values[i];
+    }
+    return CADRE_OK;
+}
+
+static cadre_err read_shared_count(const struct family *f, struct spec *s, const struct gguf *g, cadre_error *err)
+{
+    char key[KEY_NAME];
+    int64_t n = 0, one = s->shared_ff ? s->shared_ff : s->expert_ff;
+    bool found;
+    full_name(f, shared_count, key);
+    TRY(gguf_get_i64(g, key, &n, &found, err));
+    CHECK(err, n >= 0 && n <= MODEL_MAX_EXPERTS, CADRE_E_FORMAT, "%s: expected 0 to %d, found %lld", key,
+          MODEL_MAX_EXPERTS, (long long)n);
+    CHECK(err, one >= 0 && one <= INT32_MAX, CADRE_E_FORMAT,
+          "%s.expert_feed_forward_length: expected a width, found %lld", f->name, (long long)one);
+    s->shared_ff = n * one;
+    return CADRE_OK;
+}
+
 cadre_err keys_read(const struct family *f, struct spec *s, const struct gguf *g, cadre_error *err)
 {
     char name[KEY_NAME];
@@ -226,10 +314,15 @@ cadre_err keys_read(const struct family *f, struct spec *s, const struct gguf *g
         if (!has_key(f, k))
             continue;
         full_name(f, k->name, name);
-        TRY(read_key(g, name, (char *)s + k->field, k->kind, &found, err));
+        if (k->list && gguf_is_array(g, name))
+            TRY(read_list(g, name, (struct layer_list *)(void *)((char *)s + k->list), s->n_layer, &found, err));
+        else
+            TRY(read_key(g, name, (char *)s + k->field, k->kind, &found, err));
         CHECK(err, found || !(k->flags & REQUIRED), CADRE_E_FORMAT, "key '%s': expected in every %s model, not found",
               name, f->name);
     }
+    if (has_group(f, KEY_SHARED_COUNT))
+        TRY(read_shared_count(f, s, g, err));
     return read_scaling(f, s, g, err);
 }
 
@@ -266,6 +359,12 @@ static cadre_err write_key(struct gguf_writer *w, const char *key, const void *f
     case KIND_EXPERT:
         text = (*(const struct expert_kind *const *)field)->name;
         break;
+    case KIND_ATTENTION:
+        text = (*(const struct attention_kind *const *)field)->name;
+        break;
+    case KIND_NORM:
+        text = norms[*(const enum norm_kind *)field];
+        break;
     default:
         text = qk_norms[*(const enum qk_norm *)field];
     }
@@ -284,14 +383,34 @@ static cadre_err write_scaling(const struct family *f, const struct spec *s, str
     return gguf_put_f32(w, key, (float)(yarn ? s->yarn_factor : s->rope_linear), err);
 }
 
+static bool starts_with(const char *name, const char *prefix)
+{
+    return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
 /* Experts' keys say nothing about a dense model, YaRN's nothing without it: readers of others refuse some of them. */
 static bool says_something(const struct key *k, const struct spec *s)
 {
-    if (strncmp(k->name, "expert_", 7) == 0 || k->group == KEY_LEADING_DENSE)
+    if (starts_with(k->name, "expert_group_"))
+        return s->router.groups.n > 0;
+    if (k->field != F(expert_kind) &&
+        (starts_with(k->name, "expert_") || k->group == KEY_LEADING_DENSE || k->group == KEY_MOE_PERIOD))
         return s->n_expert > 0;
-    if (strncmp(k->name, "rope.scaling.", 13) == 0)
-        return spec_has_yarn(s) || s->rope_attention_factor != 1;
+    if (starts_with(k->name, "attention.sliding_window"))
+        return s->window > 0 && (k->field != F(window_period) || s->window_period > 0 || s->slides.given);
+    if (k->field == F(logit_softcap))
+        return s->logit_softcap != 0;
+    if (starts_with(k->name, "rope.scaling."))
+        return spec_has_yarn(s) || s->rope_factors || s->rope_attention_factor != 1;
     return true;
+}
+
+static cadre_err write_shared_count(const struct family *f, const struct spec *s, struct gguf_writer *w,
+                                    cadre_error *err)
+{
+    char key[KEY_NAME];
+    full_name(f, shared_count, key);
+    return gguf_put_u32(w, key, (uint32_t)(s->shared_ff / s->expert_ff), err);
 }
 
 cadre_err keys_write(const struct family *f, const struct spec *s, struct gguf_writer *w, cadre_error *err)
@@ -299,7 +418,7 @@ cadre_err keys_write(const struct family *f, const struct spec *s, struct gguf_w
     char name[KEY_NAME];
     struct spec out = *s;
     spec_defaults(&out);
-    if (s->n_expert > 0 && (f->experts_in_ff || s->dense_ff == 0))
+    if (s->n_expert > 0 && (f->experts_in_ff || (s->dense_ff == 0 && !s->dense_ff_at.given)))
         out.dense_ff = s->expert_ff; /* readers want the key even when no layer is dense */
     full_name(f, "vocab_size", name);
     TRY(gguf_put_u32(w, name, (uint32_t)s->n_vocab, err));
@@ -307,8 +426,15 @@ cadre_err keys_write(const struct family *f, const struct spec *s, struct gguf_w
         if (!has_key(f, &keys[i]) || !says_something(&keys[i], &out))
             continue;
         full_name(f, keys[i].name, name);
-        TRY(write_key(w, name, (const char *)&out + keys[i].field, keys[i].kind, err));
+        const struct layer_list *list =
+            keys[i].list ? (const struct layer_list *)(const void *)((const char *)&out + keys[i].list) : NULL;
+        if (list && list->given)
+            TRY(gguf_put_i32s(w, name, list->at, s->n_layer, err));
+        else
+            TRY(write_key(w, name, (const char *)&out + keys[i].field, keys[i].kind, err));
     }
+    if (has_group(f, KEY_SHARED_COUNT) && s->n_expert > 0)
+        TRY(write_shared_count(f, s, w, err));
     return write_scaling(f, s, w, err);
 }
 
@@ -325,7 +451,8 @@ static bool equal(const struct spec *a, const struct spec *b, const struct key *
     case KIND_BOOL:
         return *(const bool *)x == *(const bool *)y;
     case KIND_QK_NORM:
-        return *(const enum qk_norm *)x == *(const enum qk_norm *)y;
+    case KIND_NORM:
+        return *(const int *)x == *(const int *)y;
     default:
         return *(const void *const *)x == *(const void *const *)y;
     }
@@ -335,19 +462,47 @@ cadre_err keys_express(const struct family *f, const struct spec *s, cadre_error
 {
     struct spec own = *s,
                 facts = f->facts; /* facts with the fields that other code reads from elsewhere taken from s */
+    bool counted = has_group(f, KEY_SHARED_COUNT);
     facts.n_expert = s->n_expert;
+    facts.n_layer = s->n_layer;
     facts.expert_ff = f->experts_in_ff ? s->expert_ff : 0;
-    facts.shared_ff = f->own_keys ? s->shared_ff : 0;
+    facts.shared_ff = counted ? s->shared_ff : 0;
     spec_defaults(&facts);
     spec_defaults(&own);
     for (int i = 0; i < N_KEYS; i++) {
         const struct key *k = &keys[i];
-        if (has_key(f, k) || (s->n_expert == 0 && !(k->flags & DENSE_TOO)))
+        if (has_key(f, k) || in_list(f->own_keys, k->name) || k->group == KEY_RMS_EPS || k->group == KEY_LAYER_EPS ||
+            (s->n_expert == 0 && !(k->flags & DENSE_TOO)))
             continue;
         CHECK(err, equal(&own, &facts, k), CADRE_E_UNSUPPORTED,
               "a %s file has no key for '%s', and this model differs from what the architecture implies; save it as "
               "cadre",
               f->name, k->name);
+    }
+    CHECK(err, !counted || s->n_expert == 0 || s->shared_ff % s->expert_ff == 0, CADRE_E_UNSUPPORTED,
+          "%s: expected a shared width that is a multiple of the experts' (%lld), found %lld; save as cadre", f->name,
+          (long long)s->expert_ff, (long long)s->shared_ff);
+    return CADRE_OK;
+}
+
+cadre_err keys_implied(const struct family *f, const struct spec *s, const struct gguf *g, cadre_error *err)
+{
+    char name[KEY_NAME];
+    struct spec said;
+    for (int i = 0; i < N_KEYS; i++) {
+        const struct key *k = &keys[i];
+        bool found;
+        full_name(f, k->name, name);
+        if (has_key(f, k) || in_list(f->own_keys, k->name) || k->group == KEY_OWN || k->group == KEY_RMS_EPS ||
+            k->group == KEY_LAYER_EPS || !gguf_has(g, name))
+            continue;
+        said = *s;
+        TRY(read_key(g, name, (char *)&said + k->field, k->kind, &found, err));
+        spec_defaults(&said);
+        CHECK(err, equal(s, &said, k), CADRE_E_UNSUPPORTED,
+              "key '%s' is not supported for this architecture, which implies another value: ignoring it could change "
+              "results",
+              name);
     }
     return CADRE_OK;
 }

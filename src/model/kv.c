@@ -2,9 +2,10 @@
  *
  *     [layer][sequence] { keys [n_ctx] rows | values [n_ctx] rows }
  *
- * A row is k_width or v_width numbers in the cache's format. F32 rows (reals in the float64 build) are handed out in
- * place; others are decoded block by block into the reader's scratch, so a compressed cache is never expanded whole.
- * Storing at a position makes it the last one of its layer and sequence: going back is storing again. */
+ * A row is as many numbers as its layer's width says in the cache's format, filled up to whole blocks of it. F32 rows
+ * (reals in the float64 build) are handed out in place; others are decoded block by block into the reader's scratch, so
+ * a compressed cache is never expanded whole. Storing at a position makes it the last one of its layer and sequence:
+ * going back is storing again. */
 #include "model/kv.h"
 
 #include <assert.h>
@@ -14,65 +15,87 @@
 #include "base/arena.h"
 #include "base/checked.h"
 
+struct kv_layer {
+    struct kv_width width;
+    size_t k_row, v_row; /* bytes */
+    size_t at;           /* of its first sequence in data */
+};
+
 struct kv_cache {
     struct kv_layout layout;
-    size_t k_row, v_row; /* bytes */
+    struct kv_layer *layer; /* [n_layer] */
     unsigned char *data;
     int64_t *length; /* [n_layer, n_seq] positions stored */
     struct arena arena;
 };
 
-static bool row_bytes(enum dtype type, int64_t width, uint64_t *bytes)
+static bool row_bytes(enum dtype type, int64_t width, size_t *bytes)
 {
-    if (type != DTYPE_F32)
-        return dtype_size(type, (uint64_t)width, bytes);
-    return mul_ok((uint64_t)width, sizeof(real), bytes);
+    uint64_t n = 0, block = type == DTYPE_F32 ? 1 : dtype_info(type)->block, blocks;
+    if (width < 0 || !add_ok((uint64_t)width, block - 1, &blocks) ||
+        !mul_ok(blocks / block, type == DTYPE_F32 ? sizeof(real) : dtype_info(type)->bytes, &n))
+        return false;
+    *bytes = n;
+    return true;
 }
 
-static cadre_err check_layout(const struct kv_layout *l, uint64_t *k_row, uint64_t *v_row, uint64_t *bytes,
-                              cadre_error *err)
+static cadre_err check_layout(const struct kv_layout *l, cadre_error *err)
 {
     const struct dtype_info *info = l->type >= 0 && l->type < DTYPE_COUNT ? dtype_info(l->type) : NULL;
     bool offered = l->type == DTYPE_F32 || l->type == DTYPE_F16 || l->type == DTYPE_BF16 || l->type == DTYPE_Q8_0;
     CHECK(err, offered, CADRE_E_UNSUPPORTED, "KV cache type: expected f32, f16, bf16 or q8_0, found %s",
           info ? info->name : "an unknown one");
-    CHECK(err, l->n_layer > 0 && l->n_seq > 0 && l->n_ctx > 0 && l->k_width > 0 && l->v_width > 0, CADRE_E_ARG,
-          "KV cache: expected at least one layer, sequence, position and number, found %lld, %lld, %lld, %lld + %lld",
-          (long long)l->n_layer, (long long)l->n_seq, (long long)l->n_ctx, (long long)l->k_width,
-          (long long)l->v_width);
-    CHECK(err, row_bytes(l->type, l->k_width, k_row) && row_bytes(l->type, l->v_width, v_row), CADRE_E_ARG,
-          "KV cache type %s: expected key and value widths that are multiples of %u, found %lld and %lld; use another "
-          "type",
-          info->name, info->block, (long long)l->k_width, (long long)l->v_width);
-    uint64_t position, sequence, layer;
-    CHECK(err,
-          add_ok(*k_row, *v_row, &position) && mul_ok(position, (uint64_t)l->n_ctx, &sequence) &&
-              mul_ok(sequence, (uint64_t)l->n_seq, &layer) && mul_ok(layer, (uint64_t)l->n_layer, bytes) &&
-              *bytes < (uint64_t)1 << 46,
-          CADRE_E_MEMORY, "KV cache: %lld sequences of %lld positions do not fit any memory", (long long)l->n_seq,
-          (long long)l->n_ctx);
+    CHECK(err, l->n_layer > 0 && l->n_seq > 0 && l->n_ctx > 0, CADRE_E_ARG,
+          "KV cache: expected at least one layer, sequence and position, found %lld, %lld, %lld", (long long)l->n_layer,
+          (long long)l->n_seq, (long long)l->n_ctx);
+    return CADRE_OK;
+}
+
+/* Where each layer begins; *bytes is the sum. */
+static cadre_err place_layers(const struct kv_layout *l, struct kv_layer *layer, uint64_t *bytes, cadre_error *err)
+{
+    *bytes = 0;
+    for (int64_t i = 0; i < l->n_layer; i++) {
+        struct kv_width width = l->width[i];
+        uint64_t position, sequence, all;
+        CHECK(err, width.k > 0 && width.v >= 0, CADRE_E_ARG,
+              "KV cache, layer %lld: expected at least one number per position, found %lld + %lld", (long long)i,
+              (long long)width.k, (long long)width.v);
+        layer[i] = (struct kv_layer){.width = width, .at = *bytes};
+        CHECK(err,
+              row_bytes(l->type, width.k, &layer[i].k_row) && row_bytes(l->type, width.v, &layer[i].v_row) &&
+                  add_ok(layer[i].k_row, layer[i].v_row, &position) &&
+                  mul_ok(position, (uint64_t)l->n_ctx, &sequence) && mul_ok(sequence, (uint64_t)l->n_seq, &all) &&
+                  add_ok(*bytes, all, bytes) && *bytes < (uint64_t)1 << 46,
+              CADRE_E_MEMORY, "KV cache: %lld sequences of %lld positions do not fit any memory", (long long)l->n_seq,
+              (long long)l->n_ctx);
+    }
     return CADRE_OK;
 }
 
 cadre_err kv_new(struct kv_cache **out, const struct kv_layout *layout, cadre_error *err)
 {
     *out = NULL;
-    uint64_t k_row = 0, v_row = 0, bytes = 0;
-    TRY(check_layout(layout, &k_row, &v_row, &bytes, err));
+    TRY(check_layout(layout, err));
+    uint64_t bytes = 0;
     struct kv_cache *kv = calloc(1, sizeof *kv);
-    int64_t *length = calloc((size_t)(layout->n_layer * layout->n_seq), sizeof *length);
-    cadre_err rc = kv && length ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a KV cache");
+    CHECK(err, kv, CADRE_E_MEMORY, "no memory for a KV cache");
+    kv->layout = *layout;
+    kv->layout.width = NULL;
+    kv->layer = calloc((size_t)layout->n_layer, sizeof *kv->layer);
+    cadre_err rc = kv->layer ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a KV cache");
+    if (rc == CADRE_OK)
+        rc = place_layers(layout, kv->layer, &bytes, err);
+    if (rc == CADRE_OK) { /* sizes are known to be small now */
+        kv->length = calloc((size_t)(layout->n_layer * layout->n_seq), sizeof *kv->length);
+        rc = kv->length ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a KV cache");
+    }
     if (rc == CADRE_OK)
         rc = arena_init(&kv->arena, bytes + 128, err); /* room for the sanitizer's red zone */
     if (rc != CADRE_OK) {
-        free(length);
-        free(kv);
+        kv_free(kv);
         return rc;
     }
-    kv->layout = *layout;
-    kv->k_row = k_row;
-    kv->v_row = v_row;
-    kv->length = length;
     kv->data = arena_alloc(&kv->arena, bytes);
     *out = kv;
     return CADRE_OK;
@@ -83,6 +106,7 @@ void kv_free(struct kv_cache *kv)
     if (!kv)
         return;
     arena_destroy(&kv->arena);
+    free(kv->layer);
     free(kv->length);
     free(kv);
 }
@@ -92,7 +116,13 @@ size_t kv_bytes(const struct kv_cache *kv)
     return kv->arena.used;
 }
 
+int64_t kv_context(const struct kv_cache *kv)
+{
+    return kv->layout.n_ctx;
+}
+
 struct rows {
+    const struct kv_layer *layer;
     unsigned char *k, *v; /* row 0 of the sequence */
     int64_t *length;
 };
@@ -100,10 +130,10 @@ struct rows {
 static struct rows find_rows(const struct kv_cache *kv, int64_t layer, int64_t seq)
 {
     assert(layer >= 0 && layer < kv->layout.n_layer && seq >= 0 && seq < kv->layout.n_seq);
-    int64_t i = layer * kv->layout.n_seq + seq;
+    const struct kv_layer *l = &kv->layer[layer];
     size_t n_ctx = (size_t)kv->layout.n_ctx;
-    unsigned char *k = kv->data + (size_t)i * n_ctx * (kv->k_row + kv->v_row);
-    return (struct rows){k, k + n_ctx * kv->k_row, &kv->length[i]};
+    unsigned char *k = kv->data + l->at + (size_t)seq * n_ctx * (l->k_row + l->v_row);
+    return (struct rows){l, k, k + n_ctx * l->k_row, &kv->length[layer * kv->layout.n_seq + seq]};
 }
 
 enum { CHUNK = 256 }; /* numbers converted at a time; a multiple of every block */
@@ -117,10 +147,12 @@ static void encode_row(enum dtype type, unsigned char *dst, const real *x, int64
     const struct dtype_info *info = dtype_info(type);
     float chunk[CHUNK];
     for (int64_t at = 0; at < n; at += CHUNK) {
-        int64_t m = min_i64(CHUNK, n - at);
+        int64_t m = min_i64(CHUNK, n - at), whole = (m + info->block - 1) / info->block * info->block;
         for (int64_t i = 0; i < m; i++)
             chunk[i] = (float)x[at + i];
-        info->encode(chunk, dst + (size_t)at / info->block * info->bytes, (size_t)m);
+        for (int64_t i = m; i < whole; i++)
+            chunk[i] = 0;
+        info->encode(chunk, dst + (size_t)at / info->block * info->bytes, (size_t)whole);
     }
 }
 
@@ -129,8 +161,8 @@ static void decode_row(enum dtype type, real *x, const unsigned char *src, int64
     const struct dtype_info *info = dtype_info(type);
     float chunk[CHUNK];
     for (int64_t at = 0; at < n; at += CHUNK) {
-        int64_t m = min_i64(CHUNK, n - at);
-        info->decode(src + (size_t)at / info->block * info->bytes, chunk, (size_t)m);
+        int64_t m = min_i64(CHUNK, n - at), whole = (m + info->block - 1) / info->block * info->block;
+        info->decode(src + (size_t)at / info->block * info->bytes, chunk, (size_t)whole);
         for (int64_t i = 0; i < m; i++)
             x[at + i] = (real)chunk[i];
     }
@@ -138,12 +170,14 @@ static void decode_row(enum dtype type, real *x, const unsigned char *src, int64
 
 void kv_put(struct kv_cache *kv, int64_t layer, int64_t seq, int64_t position, const real *k, const real *v, int64_t n)
 {
-    const struct kv_layout *l = &kv->layout;
+    enum dtype type = kv->layout.type;
     struct rows rows = find_rows(kv, layer, seq);
-    assert(position >= 0 && position <= *rows.length && position + n <= l->n_ctx);
+    const struct kv_layer *l = rows.layer;
+    assert(position >= 0 && position <= *rows.length && position + n <= kv->layout.n_ctx);
     for (int64_t i = 0; i < n; i++) {
-        encode_row(l->type, rows.k + (size_t)(position + i) * kv->k_row, k + i * l->k_width, l->k_width);
-        encode_row(l->type, rows.v + (size_t)(position + i) * kv->v_row, v + i * l->v_width, l->v_width);
+        encode_row(type, rows.k + (size_t)(position + i) * l->k_row, k + i * l->width.k, l->width.k);
+        if (l->width.v > 0)
+            encode_row(type, rows.v + (size_t)(position + i) * l->v_row, v + i * l->width.v, l->width.v);
     }
     *rows.length = position + n;
 }
@@ -153,25 +187,27 @@ static void view_block(void *self, int64_t seq, int64_t b, real *scratch, const 
 {
     const struct kv_layer_view *view = self;
     const struct kv_cache *kv = view->kv;
-    const struct kv_layout *l = &kv->layout;
+    enum dtype type = kv->layout.type;
     struct rows rows = find_rows(kv, view->layer, view->slot[seq]);
-    const unsigned char *k_src = rows.k + (size_t)(b * KV_BLOCK) * kv->k_row;
-    const unsigned char *v_src = rows.v + (size_t)(b * KV_BLOCK) * kv->v_row;
-    stride[0] = l->k_width;
-    stride[1] = l->v_width;
-    if (l->type == DTYPE_F32) {
+    const struct kv_layer *l = rows.layer;
+    const unsigned char *k_src = rows.k + (size_t)(b * KV_BLOCK) * l->k_row;
+    const unsigned char *v_src = rows.v + (size_t)(b * KV_BLOCK) * l->v_row;
+    stride[0] = l->width.k;
+    stride[1] = l->width.v > 0 ? l->width.v : l->width.k;
+    if (type == DTYPE_F32) {
         *k = (const real *)(const void *)k_src;
-        *v = (const real *)(const void *)v_src;
+        *v = l->width.v > 0 ? (const real *)(const void *)v_src : *k;
         return;
     }
-    real *k_dst = scratch, *v_dst = scratch + KV_BLOCK * l->k_width;
+    real *k_dst = scratch, *v_dst = scratch + KV_BLOCK * l->width.k;
     int64_t n = min_i64(KV_BLOCK, *rows.length - b * KV_BLOCK);
     for (int64_t i = 0; i < n; i++) {
-        decode_row(l->type, k_dst + i * l->k_width, k_src + (size_t)i * kv->k_row, l->k_width);
-        decode_row(l->type, v_dst + i * l->v_width, v_src + (size_t)i * kv->v_row, l->v_width);
+        decode_row(type, k_dst + i * l->width.k, k_src + (size_t)i * l->k_row, l->width.k);
+        if (l->width.v > 0)
+            decode_row(type, v_dst + i * l->width.v, v_src + (size_t)i * l->v_row, l->width.v);
     }
     *k = k_dst;
-    *v = v_dst;
+    *v = l->width.v > 0 ? v_dst : k_dst;
 }
 
 struct kv_view kv_layer_view(struct kv_layer_view *storage)

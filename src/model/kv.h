@@ -8,16 +8,22 @@
 
 struct kv_cache;
 
+/* Numbers per position of one layer. v = 0: values are not stored, they are the first numbers of the keys. */
+struct kv_width {
+    int64_t k, v;
+};
+
 struct kv_layout {
     int64_t n_layer, n_seq, n_ctx; /* room for n_seq sequences of n_ctx positions */
-    int64_t k_width, v_width;      /* numbers per position and layer */
-    enum dtype type;               /* F32, F16, BF16, Q8_0 (widths must be multiples of 32) */
+    const struct kv_width *width;  /* [n_layer], copied */
+    enum dtype type;               /* F32, F16, BF16, Q8_0; rows are filled up with zeros to whole blocks */
 };
 
 cadre_err kv_new(struct kv_cache **out, const struct kv_layout *layout, cadre_error *err);
 void kv_free(struct kv_cache *kv);
 size_t kv_bytes(const struct kv_cache *kv);
-/* Store n rows at position … of a sequence. */
+int64_t kv_context(const struct kv_cache *kv); /* n_ctx */
+/* Store n rows at position … of a sequence; v is not read where values are keys. */
 void kv_put(struct kv_cache *kv, int64_t layer, int64_t seq, int64_t position, const real *k, const real *v, int64_t n);
 /* A view of one layer over the sequences slot[0 … n_seq); valid while kv and slot live. storage is the caller's. */
 struct kv_layer_view {

@@ -1,104 +1,53 @@
 /* Models from files. The border check: every tensor of the spec is there with its shape and a type that has kernels,
  * and nothing else is; after it nothing but reading can fail. Tensors are read one at a time, so the peak is the model
  * and its largest tensor. */
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/checked.h"
-#include "file/names.h"
-#include "model/family.h"
-#include "model/tensors.h"
+#include "model/kept.h"
+#include "model/source.h"
 
-static bool type_offered(enum dtype t)
+/* A model without values, and where in the file each of its params is ([n_params], malloc'd). */
+static cadre_err open_empty(struct model **out, struct kept **kept, const struct gguf *g, enum mla_form mla,
+                            cadre_error *err)
 {
-    return t == DTYPE_F32 || t == DTYPE_F16 || t == DTYPE_BF16 || t == DTYPE_Q8_0;
-}
-
-/* "[64, 288]", contiguous dimension first, as in the file. */
-static void shape_text(char out[96], int n_dims, const int64_t *dim)
-{
-    int n = 0;
-    for (int i = 0; i < n_dims; i++)
-        n += snprintf(out + n, 96 - (size_t)n, "%s%lld", i ? ", " : "[", (long long)dim[i]);
-    snprintf(out + n, 96 - (size_t)n, "]");
-}
-
-static cadre_err check_tensor(const struct gguf *g, struct param *p, cadre_error *err)
-{
-    const struct gguf_tensor *t = gguf_tensor_find(g, p->name);
-    CHECK(err, t, CADRE_E_FORMAT, "tensor '%s': expected by the model's description, not found", p->name);
-    int64_t want[GGUF_MAX_DIMS] = {1, 1, 1, 1};
-    for (int i = 0; i < p->n_dims; i++)
-        want[i] = p->dim[p->n_dims - 1 - i];
-    if (memcmp(want, t->dim, sizeof want) != 0) { /* trailing ones do not matter */
-        char expected[96], found[96];
-        shape_text(expected, p->n_dims, want);
-        shape_text(found, t->n_dims, t->dim);
-        return error_set(err, CADRE_E_FORMAT, "tensor '%s': expected shape %s, found %s", p->name, expected, found);
-    }
-    CHECK(err, type_offered(t->type), CADRE_E_UNSUPPORTED,
-          "tensor '%s': type %s is not supported (f32, f16, bf16, q8_0 are)", p->name, dtype_info(t->type)->name);
-    CHECK(err, p->dim[p->n_dims - 1] % dtype_info(t->type)->block == 0, CADRE_E_FORMAT,
-          "tensor '%s': expected rows in whole blocks of %u, found %lld numbers", p->name, dtype_info(t->type)->block,
-          (long long)p->dim[p->n_dims - 1]);
-    p->type = t->type;
-    p->file_bytes = t->bytes;
-    return CADRE_OK;
-}
-
-static const struct param *find_param(const struct model *m, const char *name)
-{
-    for (int64_t i = 0; i < m->n_params; i++)
-        if (strcmp(m->params[i].name, name) == 0)
-            return &m->params[i];
-    return NULL;
-}
-
-static cadre_err check_tensors(const struct gguf *g, struct model *m, cadre_error *err)
-{
-    for (int64_t i = 0; i < m->n_params; i++)
-        TRY(check_tensor(g, &m->params[i], err));
-    if (gguf_tensor_count(g) == m->n_params)
-        return CADRE_OK;
-    for (int64_t i = 0; i < gguf_tensor_count(g); i++) {
-        const char *name = gguf_tensor_at(g, i)->name;
-        CHECK(err, find_param(m, name), CADRE_E_UNSUPPORTED,
-              "tensor '%s' is not part of a %s model as its keys describe it", shown(name, strlen(name)).s,
-              m->spec.family);
-    }
-    return CADRE_OK;
-}
-
-static cadre_err open_empty(struct model **out, const struct gguf *g, cadre_error *err)
-{
-    struct spec spec;
+    struct spec *spec = calloc(1, sizeof *spec);
+    struct model *m = NULL;
+    cadre_err rc;
     *out = NULL;
-    TRY(spec_from_gguf(&spec, g, err));
-    TRY(model_new_empty(out, &spec, err));
-    cadre_err rc = check_tensors(g, *out, err);
+    *kept = NULL;
+    CHECK(err, spec, CADRE_E_MEMORY, "no memory for a model's description");
+    TRY_OUT(spec_from_gguf(spec, g, err));
+    TRY_OUT(model_new_empty(&m, spec, mla, err));
+    *kept = calloc((size_t)m->n_params, sizeof **kept);
+    CHECK_OUT(err, *kept, CADRE_E_MEMORY, "no memory for %lld tensors", (long long)m->n_params);
+    for (int64_t i = 0; i < m->n_params; i++) {
+        TRY_OUT(kept_find(&(*kept)[i], g, spec, &m->params[i], err));
+        m->params[i].type = (*kept)[i].type;
+        dtype_size(m->params[i].type, (uint64_t)tensor_count(&m->params[i].t), &m->params[i].file_bytes);
+    }
+    TRY_OUT(kept_all(g, m, *kept, err));
+    *out = m;
+    m = NULL;
+out:
+    free(spec);
+    model_free(m);
     if (rc != CADRE_OK) {
-        model_free(*out);
-        *out = NULL;
+        free(*kept);
+        *kept = NULL;
     }
     return rc;
 }
 
-static cadre_err read_raw(const struct gguf *g, const char *name, void **raw, cadre_error *err)
-{
-    const struct gguf_tensor *t = gguf_tensor_find(g, name);
-    *raw = malloc(t->bytes ? t->bytes : 1);
-    CHECK(err, *raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", name,
-          (unsigned long long)t->bytes);
-    return gguf_tensor_read(g, t, *raw, err);
-}
-
-static cadre_err read_f32(const struct gguf *g, const struct param *p, cadre_error *err)
+static cadre_err read_f32(const struct gguf *g, const struct spec *s, const struct param *p, const struct kept *src,
+                          cadre_error *err)
 {
     if (p->type == DTYPE_F32)
-        return gguf_tensor_read(g, gguf_tensor_find(g, p->name), p->t.x, err);
-    void *raw;
-    cadre_err rc = read_raw(g, p->name, &raw, err);
+        return kept_read(src, g, s, p, p->t.x, err);
+    void *raw = malloc(p->file_bytes ? p->file_bytes : 1);
+    CHECK(err, raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", p->name,
+          (unsigned long long)p->file_bytes);
+    cadre_err rc = kept_read(src, g, s, p, raw, err);
     if (rc == CADRE_OK)
         dtype_info(p->type)->decode(raw, p->t.x, (size_t)tensor_count(&p->t));
     free(raw);
@@ -108,16 +57,18 @@ static cadre_err read_f32(const struct gguf *g, const struct param *p, cadre_err
 cadre_err model_open_params(struct model **out, const struct gguf *g, bool with_grad, cadre_error *err)
 {
     struct model *m;
+    struct kept *kept;
     cadre_err rc;
     *out = NULL;
-    TRY(open_empty(&m, g, err));
+    TRY(open_empty(&m, &kept, g, MLA_PLAIN, err));
     TRY_OUT(model_reserve_params(m, with_grad, err));
     for (int64_t i = 0; i < m->n_params; i++)
-        TRY_OUT(read_f32(g, &m->params[i], err));
+        TRY_OUT(read_f32(g, &m->spec, &m->params[i], &kept[i], err));
     model_finish(m);
     *out = m;
     m = NULL;
 out:
+    free(kept);
     model_free(m);
     return rc;
 }
@@ -194,33 +145,37 @@ static struct place take_place(struct arena *a, struct model *m, const struct pa
     };
 }
 
-static cadre_err load(const struct gguf *g, struct model *m, struct param *p, struct pool *pool, cadre_error *err)
+static cadre_err load(const struct gguf *g, struct model *m, struct param *p, const struct kept *src, struct pool *pool,
+                      cadre_error *err)
 {
     struct weight *w = param_weight(m, p);
     struct place place = take_place(model_arena(m), m, p);
     if (!w) {
         p->t.x = place.vector;
-        return read_f32(g, p, err);
+        return read_f32(g, &m->spec, p, src, err);
     }
     w->param = NULL;
     w->packed = place.packed;
     w->rows = place.rows;
     w->rows_type = p->type;
     if (place.rows) {
-        TRY(gguf_tensor_read(g, gguf_tensor_find(g, p->name), place.rows, err));
+        TRY(kept_read(src, g, &m->spec, p, place.rows, err));
         if (place.packed)
             pack(pool, p, w, place.rows, place.packed);
         return CADRE_OK;
     }
-    void *raw;
-    cadre_err rc = read_raw(g, p->name, &raw, err);
+    void *raw = malloc(p->file_bytes ? p->file_bytes : 1);
+    CHECK(err, raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", p->name,
+          (unsigned long long)p->file_bytes);
+    cadre_err rc = kept_read(src, g, &m->spec, p, raw, err);
     if (rc == CADRE_OK)
         pack(pool, p, w, raw, place.packed);
     free(raw);
     return rc;
 }
 
-static cadre_err load_all(const struct gguf *g, struct model *m, struct pool *pool, cadre_error *err)
+static cadre_err load_all(const struct gguf *g, struct model *m, const struct kept *kept, struct pool *pool,
+                          cadre_error *err)
 {
     struct arena plan;
     arena_init_measuring(&plan);
@@ -228,7 +183,7 @@ static cadre_err load_all(const struct gguf *g, struct model *m, struct pool *po
         take_place(&plan, m, &m->params[i]);
     TRY(model_reserve(m, plan.peak, err));
     for (int64_t i = 0; i < m->n_params; i++)
-        TRY(load(g, m, &m->params[i], pool, err));
+        TRY(load(g, m, &m->params[i], &kept[i], pool, err));
     model_finish(m);
     return CADRE_OK;
 }
@@ -251,21 +206,22 @@ static cadre_err load_tokenizer(const struct gguf *g, const struct model *m, str
                      (long long)m->spec.n_vocab, (long long)n);
 }
 
-cadre_err model_open(struct model **out, const char *path, struct tokenizer **tokenizer, struct pool *pool,
-                     cadre_error *err)
+cadre_err model_open(struct model **out, const char *path, enum mla_form mla, struct tokenizer **tokenizer,
+                     struct pool *pool, cadre_error *err)
 {
     struct gguf *g = NULL;
     struct model *m = NULL;
+    struct kept *kept = NULL;
     cadre_err rc;
     *out = NULL;
     if (tokenizer)
         *tokenizer = NULL;
-    TRY(gguf_open(&g, path, err));
-    rc = open_empty(&m, g, err);
+    TRY(model_source_open(&g, path, err));
+    rc = open_empty(&m, &kept, g, mla, err);
     if (rc == CADRE_OK && tokenizer)
         rc = load_tokenizer(g, m, tokenizer, err);
     if (rc == CADRE_OK)
-        rc = load_all(g, m, pool, err);
+        rc = load_all(g, m, kept, pool, err);
     if (rc == CADRE_OK) {
         *out = m;
     } else {
@@ -276,6 +232,7 @@ cadre_err model_open(struct model **out, const char *path, struct tokenizer **to
             *tokenizer = NULL;
         }
     }
+    free(kept);
     gguf_close(g);
     return rc;
 }

@@ -6,14 +6,14 @@
 
 #include "base/checked.h"
 #include "base/rng.h"
-#include "model/tensors.h"
+#include "model/attention.h"
 
-struct weight *param_weight(struct model *m, const struct param *p)
+struct weight *param_weight(const struct model *m, const struct param *p)
 {
     if (p->def->slot != SLOT_WEIGHT)
         return NULL;
-    char *base = p->layer < 0 ? (char *)m : (char *)&m->layers[p->layer];
-    return (struct weight *)(void *)(base + p->def->field);
+    const char *base = p->layer < 0 ? (const char *)m : (const char *)&m->layers[p->layer];
+    return (struct weight *)(uintptr_t)(base + p->def->field);
 }
 
 static void bind(struct model *m, struct param *p)
@@ -35,7 +35,7 @@ static void describe(struct param *p, const struct tensor_walk *w)
     *p = (struct param){.n_dims = w->n_dims, .layer = w->layer, .def = w->def, .type = DTYPE_F32};
     tensor_name(w, p->name);
     memcpy(p->dim, w->dim, sizeof p->dim);
-    p->matrix = w->n_dims > 1;
+    p->matrix = w->def->slot == SLOT_WEIGHT;
     p->by_gradient = !(w->def->flags & TENSOR_NO_GRADIENT);
     p->no_quantize = (w->def->flags & TENSOR_KEEP_F32) || !p->matrix;
     /* Operators see matrices: the experts of a layer lie one below the other. */
@@ -44,13 +44,13 @@ static void describe(struct param *p, const struct tensor_walk *w)
         p->t.dim[0] *= w->dim[i];
     p->t.dim[1] = w->dim[w->n_dims - 1];
     p->t.n_dims = 2;
-    if (w->def->slot == SLOT_VECTOR) {
+    if (w->def->slot == SLOT_VECTOR && w->n_dims == 1) {
         p->t.n_dims = 1;
         p->t.dim[0] = p->t.dim[1];
     }
 }
 
-cadre_err model_new_empty(struct model **out, const struct spec *spec, cadre_error *err)
+cadre_err model_new_empty(struct model **out, const struct spec *spec, enum mla_form mla, cadre_error *err)
 {
     *out = NULL;
     TRY(spec_check(spec, err));
@@ -60,9 +60,10 @@ cadre_err model_new_empty(struct model **out, const struct spec *spec, cadre_err
     struct model *m = calloc(1, sizeof *m);
     CHECK(err, m, CADRE_E_MEMORY, "no memory for a model");
     m->spec = *spec;
+    m->mla = mla;
     m->layers = calloc((size_t)spec->n_layer, sizeof *m->layers);
     m->params = calloc((size_t)n, sizeof *m->params);
-    m->inv_freq = calloc((size_t)spec->n_rot / 2, sizeof *m->inv_freq);
+    m->inv_freq = calloc((size_t)spec->n_rot, sizeof *m->inv_freq);
     m->memory = calloc(1, sizeof(struct arena));
     if (!m->layers || !m->params || !m->inv_freq || !m->memory) {
         model_free(m);
@@ -123,8 +124,13 @@ cadre_err model_reserve_params(struct model *m, bool with_grad, cadre_error *err
 
 void model_finish(struct model *m)
 {
-    m->rope = (struct rope){.n_rot = m->spec.n_rot, .pairs = m->spec.rope_pairs, .inv_freq = m->inv_freq};
-    m->rope.scale = spec_rope(&m->spec, m->rope_freqs ? m->rope_freqs->x : NULL, m->inv_freq);
+    const struct spec *s = &m->spec;
+    for (int i = 0; i < 2; i++) {
+        const struct tensor *divisors = m->rope_divisors[s->rope_factors ? i : 0];
+        real *inv_freq = m->inv_freq + i * (s->n_rot / 2);
+        m->rope[i] = (struct rope){.n_rot = s->n_rot, .pairs = s->rope_pairs, .inv_freq = inv_freq};
+        m->rope[i].scale = spec_rope(s, divisors ? divisors->x : NULL, inv_freq);
+    }
     if (m->spec.tied)
         m->output = m->embedding;
 }
@@ -134,7 +140,7 @@ cadre_err model_new(struct model **out, const struct spec *spec, uint64_t seed, 
 {
     struct model *m;
     *out = NULL;
-    TRY(model_new_empty(&m, spec, err));
+    TRY(model_new_empty(&m, spec, MLA_PLAIN, err));
     cadre_err rc = model_reserve_params(m, with_grad, err);
     if (rc != CADRE_OK) {
         model_free(m);
@@ -152,6 +158,17 @@ cadre_err model_new(struct model **out, const struct spec *spec, uint64_t seed, 
     model_finish(m);
     *out = m;
     return CADRE_OK;
+}
+
+struct kv_layout model_kv_layout(const struct model *m, struct kv_width *width, int64_t n_seq, int64_t n_ctx,
+                                 enum dtype type)
+{
+    const struct spec *s = &m->spec;
+    for (int64_t i = 0; i < s->n_layer; i++) {
+        struct layer_spec l = spec_layer(s, i);
+        width[i] = l.attention->cache(s, &l, m->mla);
+    }
+    return (struct kv_layout){s->n_layer, n_seq, n_ctx, width, type};
 }
 
 void model_free(struct model *m)

@@ -7,27 +7,35 @@
 #include "model/spec.h"
 #include "text/tokenizer.h"
 
+/* Multi-head latent attention: keys and values of every head multiplied out of the latent row that a position has, or
+ * the matrices that would do it absorbed into query and output, with only the latent row in the cache. */
+enum mla_form { MLA_ABSORBED, MLA_PLAIN };
+
+/* Tensors that a layer does not have are NULL, or have n = 0. */
 struct layer {
     struct tensor *attn_norm, *ffn_norm;
+    struct tensor *attn_norm_bias, *ffn_norm_bias;
     struct weight q, k, v, o;
-    struct tensor *q_bias, *k_bias, *v_bias, *o_bias; /* NULL: none */
-    struct tensor *q_norm, *k_norm;                   /* NULL: none */
-    struct expert_weights ffn;                        /* dense layers */
-    struct moe_layer moe;                             /* MoE layers */
+    struct tensor *q_bias, *k_bias, *v_bias, *o_bias;
+    struct tensor *q_norm, *k_norm;
+    struct tensor *sinks;      /* [n_head] */
+    struct expert_weights ffn; /* dense layers */
+    struct moe_layer moe;      /* MoE layers */
 };
 
 struct model {
     struct spec spec;
+    enum mla_form mla;
     struct weight embedding, output; /* output is the embedding's twin when tied */
-    struct tensor *output_norm;
+    struct tensor *output_norm, *output_norm_bias, *output_bias;
     struct layer *layers;
     struct param *params; /* every tensor of the model, in file order */
     int64_t n_params;
-    struct tensor *rope_freqs; /* NULL: none */
-    real *inv_freq;            /* [n_rot / 2] */
-    struct rope rope;
-    void *memory; /* owns the values of everything above */
-    size_t bytes; /* resident bytes of weights */
+    struct tensor *rope_divisors[2]; /* NULL: none */
+    real *inv_freq;                  /* [2, n_rot / 2] */
+    struct rope rope[2];             /* for contexts up to spec.yarn_ctx, and longer; the same unless rope_factors */
+    void *memory;                    /* owns the values of everything above */
+    size_t bytes;                    /* resident bytes of weights */
 };
 
 /* One tensor of a model as files and optimizers see it. */
@@ -36,8 +44,8 @@ struct param {
     int n_dims;
     int64_t dim[4];   /* row-major: the last is contiguous (GGUF lists them the other way round) */
     struct tensor t;  /* training: values and gradient, f32; x is NULL in models opened for inference except vectors */
-    bool matrix;      /* two dims or more: weight decay applies, may be quantized */
-    bool by_gradient; /* false for the routers' selection bias */
+    bool matrix;      /* a struct weight: weight decay applies, may be quantized */
+    bool by_gradient; /* false for the routers' selection bias and the divisors of rope */
     bool no_quantize; /* gates and norms stay f32 in files */
     enum dtype type;  /* as in the file it came from; F32 for a new one */
     uint64_t file_bytes;
@@ -45,11 +53,16 @@ struct param {
     const struct tensor_def *def;
 };
 
+/* What every sequence of a cache needs per position, by layer; width is [n_layer] and the caller's. */
+struct kv_layout model_kv_layout(const struct model *m, struct kv_width *width, int64_t n_seq, int64_t n_ctx,
+                                 enum dtype type);
+
 /* From a file, for inference: weights repacked into strips and held in own memory. An unknown family, a missing or
  * extra tensor, a wrong shape or type is an error that names it. tokenizer may be NULL when not wanted; *tokenizer is
- * NULL when the file has none. pool speeds up packing. */
-cadre_err model_open(struct model **out, const char *path, struct tokenizer **tokenizer, struct pool *pool,
-                     cadre_error *err);
+ * NULL when the file has none. pool speeds up packing. mla: how latent attention is computed, for good; the two agree
+ * up to rounding, and a model without it does not care. */
+cadre_err model_open(struct model **out, const char *path, enum mla_form mla, struct tokenizer **tokenizer,
+                     struct pool *pool, cadre_error *err);
 /* From a file, for training or rewriting: every tensor decoded to f32 in params[].t.x; with_grad adds gradients. */
 cadre_err model_open_params(struct model **out, const struct gguf *g, bool with_grad, cadre_error *err);
 /* A new one with random weights: normal with deviation init_std, output projections (o, down) scaled by
@@ -76,10 +89,19 @@ struct batch {
     const int32_t *slot;      /* [n_seq] cache sequence of each; with kv */
     const int32_t *want;      /* rows whose logits are wanted; NULL: all */
     int64_t n_want;
-    const struct moe_hooks *hooks; /* NULL: none */
-    struct routing *routing;       /* [n_layer] out, or NULL; entries of dense layers have id = NULL */
-    struct tensor **hidden;        /* [n_layer] out: residual stream after each layer, or NULL */
+    const struct moe_hooks *hooks;         /* NULL: none */
+    const struct route_training *training; /* NULL: generation, evaluation */
+    struct routing *routing;               /* [n_layer] out, or NULL; entries of dense layers have id = NULL */
+    struct tensor **hidden;                /* [n_layer] out: residual stream after each layer, or NULL */
+    bool recompute; /* with a tape: keep only each layer's output and routing; its backward computes the rest again */
 };
+/* What the output matrix is applied to: the normed residual stream of the wanted rows, [n_want, d_model], in c->arena.
+ * NULL and err on a failing hook. */
+struct tensor *model_hidden(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err);
+/* Logits of rows that model_hidden gave. */
+struct tensor *model_logits(struct op_ctx *c, struct model *m, struct tensor *x);
+/* Their op_cross_entropy, in chunks of rows where the logits are nothing but a product. */
+struct tensor *model_loss(struct op_ctx *c, struct model *m, struct tensor *x, const int32_t *target);
 /* Logits [n_want, n_vocab], in c->arena. NULL and err on a failing hook. */
 struct tensor *model_forward(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err);
 

@@ -4,32 +4,101 @@
 #include <stddef.h>
 
 #include "base/checked.h"
-#include "model/tensors.h"
+#include "model/attention.h"
 
 /* Bounds far beyond any model, so that products of two of them cannot overflow. */
 enum { MAX_HEADS = 1 << 14, MAX_HEAD_DIM = 1 << 16, MAX_WIDTH = 1 << 24, MAX_VOCAB = 1 << 26, MAX_CTX = 1 << 30 };
 static const uint64_t max_parameters = (uint64_t)1 << 46; /* with gradients and f64 still far below 2^63 bytes */
 
+static int64_t at(const struct layer_list *list, int64_t layer, int64_t otherwise)
+{
+    return list->given ? list->at[layer] : otherwise;
+}
+
+bool spec_layer_is_moe(const struct spec *s, int64_t layer)
+{
+    return s->n_expert > 0 && layer >= s->n_dense_leading && (s->moe_period <= 1 || (layer + 1) % s->moe_period == 0);
+}
+
+static bool slides(const struct spec *s, int64_t layer)
+{
+    if (s->slides.given)
+        return s->slides.at[layer] != 0;
+    if (s->window_period <= 0)
+        return true;
+    return layer % s->window_period != (s->window_full_first ? 0 : s->window_period - 1);
+}
+
+struct layer_spec spec_layer(const struct spec *s, int64_t layer)
+{
+    return (struct layer_spec){
+        .attention = s->attention,
+        .n_head = at(&s->n_head_at, layer, s->n_head),
+        .n_kv_head = at(&s->n_kv_head_at, layer, s->n_kv_head),
+        .window = s->window > 0 && slides(s, layer) ? s->window : 0,
+        .moe = spec_layer_is_moe(s, layer),
+        .dense_ff = at(&s->dense_ff_at, layer, s->dense_ff),
+    };
+}
+
+/* A list of equal numbers is one number. */
+static void settle(struct layer_list *list, int64_t n_layer, int64_t *number)
+{
+    if (!list->given || n_layer < 1 || n_layer > MODEL_MAX_LAYERS)
+        return;
+    for (int64_t i = 1; i < n_layer; i++)
+        if (list->at[i] != list->at[0]) {
+            *number = list->at[0];
+            return;
+        }
+    *number = list->at[0];
+    list->given = false;
+}
+
+static void default_real(real *x, real otherwise)
+{
+    if (*x == 0)
+        *x = otherwise;
+}
+
+static void default_position(struct spec *s)
+{
+    s->n_rot = s->n_rot ? s->n_rot : s->head_dim;
+    default_real(&s->rope_base, 10000);
+    default_real(&s->rope_linear, 1);
+    default_real(&s->yarn_factor, 1);
+    s->yarn_ctx = s->yarn_ctx ? s->yarn_ctx : s->n_ctx;
+    default_real(&s->yarn_beta_fast, 32);
+    default_real(&s->yarn_beta_slow, 1);
+    default_real(&s->rope_attention_factor, 1);
+}
+
 void spec_defaults(struct spec *s)
 {
+    settle(&s->n_head_at, s->n_layer, &s->n_head);
+    settle(&s->n_kv_head_at, s->n_layer, &s->n_kv_head);
+    settle(&s->dense_ff_at, s->n_layer, &s->dense_ff);
     int64_t per_head = s->n_head > 0 ? s->d_model / s->n_head : 0;
-    s->n_kv_head = s->n_kv_head ? s->n_kv_head : s->n_head;
+    s->attention = s->attention ? s->attention : &attention_grouped;
+    s->n_kv_head = s->n_kv_head || s->n_kv_head_at.given ? s->n_kv_head : s->n_head;
     s->head_dim = s->head_dim ? s->head_dim : per_head;
     s->v_dim = s->v_dim ? s->v_dim : per_head;
-    s->n_rot = s->n_rot ? s->n_rot : s->head_dim;
-    s->rope_base = s->rope_base != 0 ? s->rope_base : 10000;
-    s->rope_linear = s->rope_linear != 0 ? s->rope_linear : 1;
-    s->yarn_factor = s->yarn_factor != 0 ? s->yarn_factor : 1;
-    s->yarn_ctx = s->yarn_ctx ? s->yarn_ctx : s->n_ctx;
-    s->yarn_beta_fast = s->yarn_beta_fast != 0 ? s->yarn_beta_fast : 32;
-    s->yarn_beta_slow = s->yarn_beta_slow != 0 ? s->yarn_beta_slow : 1;
-    s->rope_attention_factor = s->rope_attention_factor != 0 ? s->rope_attention_factor : 1;
+    default_position(s);
+    default_real(&s->embedding_scale, 1);
+    default_real(&s->residual_scale, 1);
+    default_real(&s->logit_divisor, 1);
+    if (s->window == 0) {
+        s->window_period = 0;
+        s->window_full_first = false;
+        s->slides.given = false;
+    }
+    s->moe_period = s->n_expert > 0 && s->moe_period ? s->moe_period : 1;
     s->router.n_expert = s->n_expert;
-    if (s->router.groups.n == 0)
+    if (s->router.groups.n <= 1)
         s->router.groups = (struct topk_groups){0};
     else if (s->router.groups.best == 0)
         s->router.groups.best = 2; /* DeepSeek-V3 */
-    s->router.scale = s->router.scale != 0 ? s->router.scale : 1;
+    default_real(&s->router.scale, 1);
     s->router.kind = s->router.kind ? s->router.kind : &router_softmax;
     s->expert_kind = s->expert_kind ? s->expert_kind : &expert_swiglu;
 }
@@ -67,38 +136,61 @@ static cadre_err check_yarn(const struct spec *s, cadre_error *err)
     return CADRE_OK;
 }
 
-static cadre_err check_attention(const struct spec *s, cadre_error *err)
+static cadre_err check_position(const struct spec *s, cadre_error *err)
 {
-    const struct range r[] = {
-        {"attention.head_count", s->n_head, 1, MAX_HEADS},      {"attention.head_count_kv", s->n_kv_head, 1, s->n_head},
-        {"attention.key_length", s->head_dim, 1, MAX_HEAD_DIM}, {"attention.value_length", s->v_dim, 1, MAX_HEAD_DIM},
-        {"rope.dimension_count", s->n_rot, 2, s->head_dim},     {"qk_norm", s->qk_norm, QK_NORM_NONE, QK_NORM_FULL},
-    };
-    TRY(check_ranges(r, sizeof r / sizeof *r, err));
-    CHECK(err, s->n_head % s->n_kv_head == 0, CADRE_E_FORMAT,
-          "attention.head_count: expected a multiple of head_count_kv (%lld), found %lld", (long long)s->n_kv_head,
-          (long long)s->n_head);
+    TRY(check_ranges(&(struct range){"rope.dimension_count", s->n_rot, 2, MAX_HEAD_DIM}, 1, err));
     CHECK(err, s->n_rot % 2 == 0, CADRE_E_FORMAT, "rope.dimension_count: expected an even number, found %lld",
           (long long)s->n_rot);
-    CHECK(err, s->attention_scale >= 0 && isfinite(s->attention_scale), CADRE_E_FORMAT,
-          "attention.scale: expected 0 (1/sqrt of the head) or above, found %g", (double)s->attention_scale);
     TRY(check_positive("rope.freq_base", s->rope_base, err));
     TRY(check_positive("rope.scaling.factor", s->rope_linear, err));
     CHECK(err, s->rope_attention_factor >= 0 && isfinite(s->rope_attention_factor), CADRE_E_FORMAT,
           "rope.scaling.attn_factor: expected 0 (none) or above, found %g", (double)s->rope_attention_factor);
+    CHECK(err, isfinite(s->yarn_log_multiplier), CADRE_E_FORMAT,
+          "rope.scaling.yarn_log_multiplier: expected a number, found %g", (double)s->yarn_log_multiplier);
+    CHECK(err, !(s->rope_freqs && s->rope_factors), CADRE_E_FORMAT,
+          "rope_freqs.weight and rope_factors_short.weight: expected at most one set of divisors, found both");
+    if (s->rope_factors)
+        TRY(check_ranges(&(struct range){"rope.scaling.original_context_length", s->yarn_ctx, 1, MAX_CTX}, 1, err));
     return spec_has_yarn(s) ? check_yarn(s, err) : CADRE_OK;
+}
+
+static cadre_err check_attention(const struct spec *s, cadre_error *err)
+{
+    const struct range r[] = {
+        {"attention.key_length", s->head_dim, 1, MAX_HEAD_DIM},
+        {"attention.value_length", s->v_dim, 1, MAX_HEAD_DIM},
+        {"qk_norm", s->qk_norm, QK_NORM_NONE, QK_NORM_FULL},
+        {"attention.sliding_window", s->window, 0, MAX_CTX},
+        {"attention.sliding_window_period", s->window_period, 0, MODEL_MAX_LAYERS},
+    };
+    TRY(check_ranges(r, sizeof r / sizeof *r, err));
+    CHECK(err, s->attention, CADRE_E_FORMAT, "no attention kind is set");
+    CHECK(err, s->attention_scale >= 0 && isfinite(s->attention_scale), CADRE_E_FORMAT,
+          "attention.scale: expected 0 (1/sqrt of the head) or above, found %g", (double)s->attention_scale);
+    TRY(check_position(s, err));
+    for (int64_t i = 0; i < s->n_layer; i++) {
+        struct layer_spec l = spec_layer(s, i);
+        TRY(check_ranges(&(struct range){"attention.head_count", l.n_head, 1, MAX_HEADS}, 1, err));
+        TRY(l.attention->check(s, &l, err));
+    }
+    return CADRE_OK;
 }
 
 static cadre_err check_experts(const struct spec *s, cadre_error *err)
 {
     CHECK(err, s->n_expert >= 0 && s->n_expert <= MODEL_MAX_EXPERTS, CADRE_E_FORMAT,
           "expert_count: expected 0 to %d, found %d", MODEL_MAX_EXPERTS, s->n_expert);
-    if (s->n_expert == 0 || s->n_dense_leading > 0)
-        TRY(check_ranges(&(struct range){"feed_forward_length", s->dense_ff, 1, MAX_WIDTH}, 1, err));
+    CHECK(err, s->expert_kind, CADRE_E_FORMAT, "no expert kind is set");
+    for (int64_t i = 0; i < s->n_layer; i++) {
+        struct layer_spec l = spec_layer(s, i);
+        if (!l.moe)
+            TRY(check_ranges(&(struct range){"feed_forward_length", l.dense_ff, 1, MAX_WIDTH}, 1, err));
+    }
     if (s->n_expert == 0)
         return CADRE_OK;
     const struct range r[] = {
         {"leading_dense_block_count", s->n_dense_leading, 0, s->n_layer - 1},
+        {"interleave_moe_layer_step", s->moe_period, 1, s->n_layer},
         {"expert_feed_forward_length", s->expert_ff, 1, MAX_WIDTH},
         {"expert_shared_feed_forward_length", s->shared_ff, 0, MAX_WIDTH},
         {"expert_used_count", s->router.k, 1, s->n_expert},
@@ -108,8 +200,23 @@ static cadre_err check_experts(const struct spec *s, cadre_error *err)
           "the router's number of experts: expected expert_count (%d), found %d", s->n_expert, s->router.n_expert);
     CHECK(err, !s->shared_gated || s->shared_ff > 0, CADRE_E_FORMAT,
           "expert_shared_feed_forward_length: expected at least 1 with a gated shared expert, found 0");
-    CHECK(err, s->router.kind && s->expert_kind, CADRE_E_FORMAT, "no router or expert kind is set");
+    CHECK(err, s->router.kind, CADRE_E_FORMAT, "no router is set");
     return router_config_check(&s->router, err);
+}
+
+static cadre_err check_scales(const struct spec *s, cadre_error *err)
+{
+    const struct {
+        const char *name;
+        real value;
+    } scales[] = {{"embedding_scale", s->embedding_scale},
+                  {"residual_scale", s->residual_scale},
+                  {"logit_scale", s->logit_divisor},
+                  {"final_logit_softcapping", s->logit_softcap}};
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++)
+        CHECK(err, isfinite(scales[i].value), CADRE_E_FORMAT, "%s: expected a number, found %g", scales[i].name,
+              (double)scales[i].value);
+    return CADRE_OK;
 }
 
 cadre_err spec_check(const struct spec *s, cadre_error *err)
@@ -122,6 +229,8 @@ cadre_err spec_check(const struct spec *s, cadre_error *err)
     };
     TRY(check_ranges(r, sizeof r / sizeof *r, err));
     TRY(check_positive("attention.layer_norm_rms_epsilon", s->norm_eps, err));
+    TRY(check_scales(s, err));
+    CHECK(err, s->logit_divisor != 0, CADRE_E_FORMAT, "logit_scale: expected a number other than 0");
     TRY(check_attention(s, err));
     TRY(check_experts(s, err));
     uint64_t total = 0, n;
@@ -141,7 +250,7 @@ struct spec_counts spec_count(const struct spec *s)
         for (int i = 0; i < w.n_dims; i++)
             n *= w.dim[i];
         c.parameters += n;
-        bool expert = w.n_dims == 3;
+        bool expert = w.def->flags & TENSOR_BY_EXPERT;
         if (!(w.def->flags & TENSOR_LOOKUP) || s->tied)
             c.active_parameters += expert ? n / s->n_expert * s->router.k : n;
     }
@@ -155,9 +264,15 @@ static double yarn_pair(const struct spec *s, double turns)
     return (double)s->n_rot * log((double)s->yarn_ctx / (turns * two_pi)) / (2 * log((double)s->rope_base));
 }
 
+/* What YaRN multiplies cos and sin by. Plainly 0.1 ln s + 1 (§3.4); with a log multiplier, mscale (0.1 mscale ln s + 1)
+ * over the same with mscale_all_dim, which the models that have it set to the same. */
+static double yarn_magnitude(const struct spec *s)
+{
+    return spec_has_yarn(s) && s->yarn_log_multiplier == 0 ? 0.1 * log((double)s->yarn_factor) + 1 : 1;
+}
+
 /* θ_i = base^(-2i / n_rot) / divisor_i, then / linear; with YaRN (§3.2, §3.4) slow pairs are divided by the factor,
- * fast ones kept, those between mixed: θ_i' = (1 - γ) θ_i / s + γ θ_i, γ falling from 1 at `low` to 0 at `high`; and
- * cos and sin grow by 0.1 ln s + 1. */
+ * fast ones kept, those between mixed: θ_i' = (1 - γ) θ_i / s + γ θ_i, γ falling from 1 at `low` to 0 at `high`. */
 real spec_rope(const struct spec *s, const real *freqs, real *inv_freq)
 {
     double factor = (double)s->yarn_factor, low = 0, high = 0;
@@ -175,6 +290,12 @@ real spec_rope(const struct spec *s, const real *freqs, real *inv_freq)
         }
         inv_freq[i] = (real)theta;
     }
-    double scale = s->rope_attention_factor != 0 ? (double)s->rope_attention_factor : 1;
-    return (real)(spec_has_yarn(s) ? scale * (0.1 * log(factor) + 1) : scale);
+    return (real)((s->rope_attention_factor != 0 ? (double)s->rope_attention_factor : 1) * yarn_magnitude(s));
+}
+
+real spec_attention_scale(const struct spec *s)
+{
+    if (s->attention_scale != 0)
+        return s->attention_scale;
+    return (real)(1 / sqrt((double)s->head_dim));
 }

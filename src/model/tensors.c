@@ -3,11 +3,47 @@
 #include <stdio.h>
 
 #include "base/checked.h"
+#include "model/attention.h"
 
-static bool always(const struct spec *s, int64_t layer)
+int64_t size_model(const struct spec *s, int64_t layer)
 {
-    (void)s, (void)layer;
-    return true;
+    (void)layer;
+    return s->d_model;
+}
+
+int64_t size_n_expert(const struct spec *s, int64_t layer)
+{
+    (void)layer;
+    return s->n_expert;
+}
+
+static int64_t size_vocab(const struct spec *s, int64_t layer)
+{
+    (void)layer;
+    return s->n_vocab;
+}
+
+static int64_t size_rope(const struct spec *s, int64_t layer)
+{
+    (void)layer;
+    return s->n_rot / 2;
+}
+
+static int64_t size_dense_ff(const struct spec *s, int64_t layer)
+{
+    return spec_layer(s, layer).dense_ff;
+}
+
+static int64_t size_expert_ff(const struct spec *s, int64_t layer)
+{
+    (void)layer;
+    return s->expert_ff;
+}
+
+static int64_t size_shared_ff(const struct spec *s, int64_t layer)
+{
+    (void)layer;
+    return s->shared_ff;
 }
 
 static bool untied(const struct spec *s, int64_t layer)
@@ -16,38 +52,9 @@ static bool untied(const struct spec *s, int64_t layer)
     return !s->tied;
 }
 
-static bool with_freqs(const struct spec *s, int64_t layer)
-{
-    (void)layer;
-    return s->rope_freqs;
-}
-
-static bool with_qkv_bias(const struct spec *s, int64_t layer)
-{
-    (void)layer;
-    return s->qkv_bias;
-}
-
-static bool with_o_bias(const struct spec *s, int64_t layer)
-{
-    (void)layer;
-    return s->o_bias;
-}
-
-static bool with_qk_norm(const struct spec *s, int64_t layer)
-{
-    (void)layer;
-    return s->qk_norm != QK_NORM_NONE;
-}
-
 static bool dense(const struct spec *s, int64_t layer)
 {
     return !spec_layer_is_moe(s, layer);
-}
-
-static bool with_router_bias(const struct spec *s, int64_t layer)
-{
-    return s->router_bias && spec_layer_is_moe(s, layer);
 }
 
 static bool with_shared(const struct spec *s, int64_t layer)
@@ -60,105 +67,170 @@ static bool with_shared_gate(const struct spec *s, int64_t layer)
     return s->shared_gated && with_shared(s, layer);
 }
 
-#define GLOBAL(f) offsetof(struct model, f)
-#define LAYER(f) offsetof(struct layer, f)
-
 static const struct tensor_def globals[] = {
-    {"token_embd.weight", always, GLOBAL(embedding), SLOT_WEIGHT, INIT_NORMAL, {SIZE_VOCAB, SIZE_MODEL}, TENSOR_LOOKUP},
-    {"output_norm.weight", always, GLOBAL(output_norm), SLOT_VECTOR, INIT_ONE, {SIZE_MODEL}, 0},
-    {"output.weight", untied, GLOBAL(output), SLOT_WEIGHT, INIT_NORMAL, {SIZE_VOCAB, SIZE_MODEL}, 0},
-    {"rope_freqs.weight", with_freqs, GLOBAL(rope_freqs), SLOT_VECTOR, INIT_ONE, {SIZE_ROPE}, TENSOR_NO_GRADIENT},
+    {.name = "token_embd.weight", .field = GLOBAL(embedding), .size = {size_vocab, size_model}, .flags = TENSOR_LOOKUP},
+    {.name = "output_norm.weight", .field = GLOBAL(output_norm), SLOT_VECTOR, INIT_ONE, {size_model}},
+    {.name = "output_norm.bias",
+     .field = GLOBAL(output_norm_bias),
+     SLOT_VECTOR,
+     INIT_ZERO,
+     {size_model},
+     .option = OPTION(norm_bias)},
+    {.name = "output.weight", .field = GLOBAL(output), .size = {size_vocab, size_model}, .when = untied},
+    {.name = "output.bias",
+     .field = GLOBAL(output_bias),
+     SLOT_VECTOR,
+     INIT_ZERO,
+     {size_vocab},
+     .option = OPTION(output_bias)},
+    {.name = "rope_freqs.weight",
+     .field = GLOBAL(rope_divisors[0]),
+     SLOT_VECTOR,
+     INIT_ONE,
+     {size_rope},
+     TENSOR_NO_GRADIENT,
+     .option = OPTION(rope_freqs)},
+    {.name = "rope_factors_short.weight",
+     .field = GLOBAL(rope_divisors[0]),
+     SLOT_VECTOR,
+     INIT_ONE,
+     {size_rope},
+     TENSOR_NO_GRADIENT,
+     .option = OPTION(rope_factors)},
+    {.name = "rope_factors_long.weight",
+     .field = GLOBAL(rope_divisors[1]),
+     SLOT_VECTOR,
+     INIT_ONE,
+     {size_rope},
+     TENSOR_NO_GRADIENT,
+     .option = OPTION(rope_factors)},
 };
 
-static const struct tensor_def per_layer[] = {
-    {"attn_norm.weight", always, LAYER(attn_norm), SLOT_VECTOR, INIT_ONE, {SIZE_MODEL}, 0},
-    {"attn_q.weight", always, LAYER(q), SLOT_WEIGHT, INIT_NORMAL, {SIZE_Q, SIZE_MODEL}, 0},
-    {"attn_k.weight", always, LAYER(k), SLOT_WEIGHT, INIT_NORMAL, {SIZE_K, SIZE_MODEL}, 0},
-    {"attn_v.weight", always, LAYER(v), SLOT_WEIGHT, INIT_NORMAL, {SIZE_V, SIZE_MODEL}, 0},
-    {"attn_q.bias", with_qkv_bias, LAYER(q_bias), SLOT_VECTOR, INIT_ZERO, {SIZE_Q}, 0},
-    {"attn_k.bias", with_qkv_bias, LAYER(k_bias), SLOT_VECTOR, INIT_ZERO, {SIZE_K}, 0},
-    {"attn_v.bias", with_qkv_bias, LAYER(v_bias), SLOT_VECTOR, INIT_ZERO, {SIZE_V}, 0},
-    {"attn_q_norm.weight", with_qk_norm, LAYER(q_norm), SLOT_VECTOR, INIT_ONE, {SIZE_Q_NORM}, 0},
-    {"attn_k_norm.weight", with_qk_norm, LAYER(k_norm), SLOT_VECTOR, INIT_ONE, {SIZE_K_NORM}, 0},
-    {"attn_output.weight", always, LAYER(o), SLOT_WEIGHT, INIT_RESIDUAL, {SIZE_MODEL, SIZE_O}, 0},
-    {"attn_output.bias", with_o_bias, LAYER(o_bias), SLOT_VECTOR, INIT_ZERO, {SIZE_MODEL}, 0},
-    {"ffn_norm.weight", always, LAYER(ffn_norm), SLOT_VECTOR, INIT_ONE, {SIZE_MODEL}, 0},
-    {"ffn_gate.weight", dense, LAYER(ffn.gate), SLOT_WEIGHT, INIT_NORMAL, {SIZE_DENSE_FF, SIZE_MODEL}, 0},
-    {"ffn_up.weight", dense, LAYER(ffn.up), SLOT_WEIGHT, INIT_NORMAL, {SIZE_DENSE_FF, SIZE_MODEL}, 0},
-    {"ffn_down.weight", dense, LAYER(ffn.down), SLOT_WEIGHT, INIT_RESIDUAL, {SIZE_MODEL, SIZE_DENSE_FF}, 0},
-    {"ffn_gate_inp.weight",
-     spec_layer_is_moe,
-     LAYER(moe.gate),
-     SLOT_WEIGHT,
-     INIT_NORMAL,
-     {SIZE_EXPERTS, SIZE_MODEL},
-     TENSOR_KEEP_F32},
-    {"exp_probs_b.bias", with_router_bias, LAYER(moe.bias), SLOT_VECTOR, INIT_ZERO, {SIZE_EXPERTS}, TENSOR_NO_GRADIENT},
-    {"ffn_gate_exps.weight",
-     spec_layer_is_moe,
-     LAYER(moe.experts.gate),
-     SLOT_WEIGHT,
-     INIT_NORMAL,
-     {SIZE_EXPERTS, SIZE_EXPERT_FF, SIZE_MODEL},
-     0},
-    {"ffn_up_exps.weight",
-     spec_layer_is_moe,
-     LAYER(moe.experts.up),
-     SLOT_WEIGHT,
-     INIT_NORMAL,
-     {SIZE_EXPERTS, SIZE_EXPERT_FF, SIZE_MODEL},
-     0},
-    {"ffn_down_exps.weight",
-     spec_layer_is_moe,
-     LAYER(moe.experts.down),
-     SLOT_WEIGHT,
-     INIT_RESIDUAL,
-     {SIZE_EXPERTS, SIZE_MODEL, SIZE_EXPERT_FF},
-     0},
-    {"ffn_gate_inp_shexp.weight", with_shared_gate, LAYER(moe.shared_gate), SLOT_ROW, INIT_NORMAL, {SIZE_MODEL}, 0},
-    {"ffn_gate_shexp.weight",
-     with_shared,
-     LAYER(moe.shared.gate),
-     SLOT_WEIGHT,
-     INIT_NORMAL,
-     {SIZE_SHARED_FF, SIZE_MODEL},
-     0},
-    {"ffn_up_shexp.weight",
-     with_shared,
-     LAYER(moe.shared.up),
-     SLOT_WEIGHT,
-     INIT_NORMAL,
-     {SIZE_SHARED_FF, SIZE_MODEL},
-     0},
-    {"ffn_down_shexp.weight",
-     with_shared,
-     LAYER(moe.shared.down),
-     SLOT_WEIGHT,
-     INIT_RESIDUAL,
-     {SIZE_MODEL, SIZE_SHARED_FF},
-     0},
+static const struct tensor_def before_attention[] = {
+    {.name = "attn_norm.weight", .field = LAYER(attn_norm), SLOT_VECTOR, INIT_ONE, {size_model}},
+    {.name = "attn_norm.bias",
+     .field = LAYER(attn_norm_bias),
+     SLOT_VECTOR,
+     INIT_ZERO,
+     {size_model},
+     .option = OPTION(norm_bias)},
 };
 
-enum { N_GLOBALS = sizeof globals / sizeof *globals, N_PER_LAYER = sizeof per_layer / sizeof *per_layer };
+static const struct tensor_def feed_forward[] = {
+    {.name = "ffn_norm.weight", .field = LAYER(ffn_norm), SLOT_VECTOR, INIT_ONE, {size_model}},
+    {.name = "ffn_norm.bias",
+     .field = LAYER(ffn_norm_bias),
+     SLOT_VECTOR,
+     INIT_ZERO,
+     {size_model},
+     .option = OPTION(norm_bias)},
+    {.name = "ffn_gate.weight", .field = LAYER(ffn.gate), .size = {size_dense_ff, size_model}, .when = dense},
+    {.name = "ffn_up.weight", .field = LAYER(ffn.up), .size = {size_dense_ff, size_model}, .when = dense},
+    {.name = "ffn_down.weight",
+     .field = LAYER(ffn.down),
+     SLOT_WEIGHT,
+     INIT_RESIDUAL,
+     {size_model, size_dense_ff},
+     .when = dense},
+    {.name = "ffn_gate_inp.weight",
+     .field = LAYER(moe.gate),
+     .size = {size_n_expert, size_model},
+     .flags = TENSOR_KEEP_F32,
+     .when = spec_layer_is_moe},
+    {.name = "ffn_gate_inp.bias",
+     .field = LAYER(moe.gate_bias),
+     SLOT_VECTOR,
+     INIT_ZERO,
+     {size_n_expert},
+     .when = spec_layer_is_moe,
+     .option = OPTION(gate_bias)},
+    {.name = "exp_probs_b.bias",
+     .field = LAYER(moe.bias),
+     SLOT_VECTOR,
+     INIT_ZERO,
+     {size_n_expert},
+     TENSOR_NO_GRADIENT,
+     .when = spec_layer_is_moe,
+     .option = OPTION(router_bias)},
+    {.name = "ffn_gate_exps.weight",
+     .field = LAYER(moe.experts.gate),
+     .size = {size_n_expert, size_expert_ff, size_model},
+     .flags = TENSOR_BY_EXPERT,
+     .when = spec_layer_is_moe},
+    {.name = "ffn_up_exps.weight",
+     .field = LAYER(moe.experts.up),
+     .size = {size_n_expert, size_expert_ff, size_model},
+     .flags = TENSOR_BY_EXPERT,
+     .when = spec_layer_is_moe},
+    {.name = "ffn_down_exps.weight",
+     .field = LAYER(moe.experts.down),
+     SLOT_WEIGHT,
+     INIT_RESIDUAL,
+     {size_n_expert, size_model, size_expert_ff},
+     TENSOR_BY_EXPERT,
+     .when = spec_layer_is_moe},
+    {.name = "ffn_gate_exps.bias",
+     .field = LAYER(moe.experts.gate_bias),
+     SLOT_VECTOR,
+     INIT_ZERO,
+     {size_n_expert, size_expert_ff},
+     TENSOR_BY_EXPERT,
+     .when = spec_layer_is_moe,
+     .option = OPTION(expert_bias)},
+    {.name = "ffn_up_exps.bias",
+     .field = LAYER(moe.experts.up_bias),
+     SLOT_VECTOR,
+     INIT_ZERO,
+     {size_n_expert, size_expert_ff},
+     TENSOR_BY_EXPERT,
+     .when = spec_layer_is_moe,
+     .option = OPTION(expert_bias)},
+    {.name = "ffn_down_exps.bias",
+     .field = LAYER(moe.experts.down_bias),
+     SLOT_VECTOR,
+     INIT_ZERO,
+     {size_n_expert, size_model},
+     TENSOR_BY_EXPERT,
+     .when = spec_layer_is_moe,
+     .option = OPTION(expert_bias)},
+    {.name = "ffn_gate_inp_shexp.weight",
+     .field = LAYER(moe.shared_gate),
+     SLOT_ROW,
+     INIT_NORMAL,
+     {size_model},
+     .when = with_shared_gate},
+    {.name = "ffn_gate_shexp.weight",
+     .field = LAYER(moe.shared.gate),
+     .size = {size_shared_ff, size_model},
+     .when = with_shared},
+    {.name = "ffn_up_shexp.weight",
+     .field = LAYER(moe.shared.up),
+     .size = {size_shared_ff, size_model},
+     .when = with_shared},
+    {.name = "ffn_down_shexp.weight",
+     .field = LAYER(moe.shared.down),
+     SLOT_WEIGHT,
+     INIT_RESIDUAL,
+     {size_model, size_shared_ff},
+     .when = with_shared},
+};
 
-static int64_t size_of(const struct spec *s, enum tensor_size size)
+#define ROWS(t)                                                                                                        \
+    (struct tensor_rows)                                                                                               \
+    {                                                                                                                  \
+        t, sizeof(t) / sizeof *(t)                                                                                     \
+    }
+
+enum { N_PARTS = 3 };
+
+/* Part `part` of a layer; -1 is what comes before the layers. */
+static struct tensor_rows rows_of(const struct spec *s, int64_t layer, int part)
 {
-    const int64_t sizes[SIZE_COUNT] = {
-        [SIZE_MODEL] = s->d_model,
-        [SIZE_VOCAB] = s->n_vocab,
-        [SIZE_Q] = s->n_head * s->head_dim,
-        [SIZE_K] = s->n_kv_head * s->head_dim,
-        [SIZE_V] = s->n_kv_head * s->v_dim,
-        [SIZE_O] = s->n_head * s->v_dim,
-        [SIZE_Q_NORM] = s->qk_norm == QK_NORM_FULL ? s->n_head * s->head_dim : s->head_dim,
-        [SIZE_K_NORM] = s->qk_norm == QK_NORM_FULL ? s->n_kv_head * s->head_dim : s->head_dim,
-        [SIZE_DENSE_FF] = s->dense_ff,
-        [SIZE_EXPERTS] = s->n_expert,
-        [SIZE_EXPERT_FF] = s->expert_ff,
-        [SIZE_SHARED_FF] = s->shared_ff,
-        [SIZE_ROPE] = s->n_rot / 2,
-    };
-    return sizes[size];
+    if (layer < 0)
+        return ROWS(globals);
+    if (part == 1)
+        return spec_layer(s, layer).attention->tensors;
+    return part == 0 ? ROWS(before_attention) : ROWS(feed_forward);
 }
 
 struct tensor_walk tensor_walk(const struct spec *s)
@@ -166,20 +238,41 @@ struct tensor_walk tensor_walk(const struct spec *s)
     return (struct tensor_walk){.spec = s, .layer = -1, .row = -1};
 }
 
-bool tensor_next(struct tensor_walk *w)
+/* The next row, there or not. */
+static bool step(struct tensor_walk *w)
 {
-    do {
-        w->row++;
-        if (w->row == (w->layer < 0 ? N_GLOBALS : N_PER_LAYER)) {
-            w->row = 0;
+    w->row++;
+    while (w->layer < w->spec->n_layer) {
+        struct tensor_rows rows = rows_of(w->spec, w->layer, w->part);
+        if (w->row < rows.n) {
+            w->def = &rows.def[w->row];
+            return true;
+        }
+        w->row = 0;
+        if (w->layer < 0 || ++w->part == N_PARTS) {
+            w->part = 0;
             w->layer++;
         }
-        if (w->layer >= w->spec->n_layer)
+    }
+    return false;
+}
+
+static bool present(const struct tensor_walk *w)
+{
+    const struct tensor_def *d = w->def;
+    if (d->when && !d->when(w->spec, w->layer))
+        return false;
+    return w->all || !d->option || *(const bool *)((const char *)w->spec + d->option);
+}
+
+bool tensor_next(struct tensor_walk *w)
+{
+    do
+        if (!step(w))
             return false;
-        w->def = w->layer < 0 ? &globals[w->row] : &per_layer[w->row];
-    } while (!w->def->present(w->spec, w->layer));
-    for (w->n_dims = 0; w->n_dims < 4 && w->def->size[w->n_dims] != SIZE_END; w->n_dims++)
-        w->dim[w->n_dims] = size_of(w->spec, w->def->size[w->n_dims]);
+    while (!present(w));
+    for (w->n_dims = 0; w->n_dims < 3 && w->def->size[w->n_dims]; w->n_dims++)
+        w->dim[w->n_dims] = w->def->size[w->n_dims](w->spec, w->layer);
     return true;
 }
 

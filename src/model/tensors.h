@@ -1,5 +1,6 @@
 /* Every tensor a model can have, one row each: its name in files, its shape, when it exists, where it belongs in
- * struct model, how it starts. Loading, creating, counting and writing all walk this table. */
+ * struct model, how it starts. Loading, creating, counting and writing all walk these rows: the globals, then layer by
+ * layer what every layer has, what its attention kind brings along, and its feed-forward part. */
 #ifndef CADRE_MODEL_TENSORS_H
 #define CADRE_MODEL_TENSORS_H
 
@@ -9,47 +10,49 @@
 
 enum tensor_slot {
     SLOT_WEIGHT, /* struct weight */
-    SLOT_VECTOR, /* struct tensor *, [d] */
+    SLOT_VECTOR, /* struct tensor *, [d]; [n_expert, d] for biases of experts */
     SLOT_ROW,    /* struct tensor *, [1, d]; one dimension in files */
 };
 
 enum tensor_init { INIT_NORMAL, INIT_RESIDUAL /* normal / √(2 n_layer): adds to the residual */, INIT_ONE, INIT_ZERO };
 
-enum tensor_size {
-    SIZE_END,
-    SIZE_MODEL,
-    SIZE_VOCAB,
-    SIZE_Q,
-    SIZE_K,
-    SIZE_V,
-    SIZE_O,
-    SIZE_Q_NORM,
-    SIZE_K_NORM,
-    SIZE_DENSE_FF,
-    SIZE_EXPERTS,
-    SIZE_EXPERT_FF,
-    SIZE_SHARED_FF,
-    SIZE_ROPE,
-    SIZE_COUNT
+enum {
+    TENSOR_KEEP_F32 = 1,     /* in files: what it decides is worth more than its bytes */
+    TENSOR_NO_GRADIENT = 2,  /* not trained by gradients */
+    TENSOR_LOOKUP = 4,       /* rows are looked up one by one: kept as in the file */
+    TENSOR_BY_EXPERT = 8,    /* a token uses k of its n_expert parts */
+    TENSOR_LATENT_KEYS = 16, /* the form of MLA decides which way round it multiplies (attention/mla.c) */
 };
 
-enum {
-    TENSOR_KEEP_F32 = 1,    /* in files: what it decides is worth more than its bytes */
-    TENSOR_NO_GRADIENT = 2, /* not trained by gradients */
-    TENSOR_LOOKUP = 4,      /* rows are looked up one by one: kept as in the file */
-};
+typedef int64_t tensor_size(const struct spec *s, int64_t layer);
+typedef bool tensor_when(const struct spec *s, int64_t layer);
 
 struct tensor_def {
     const char *name; /* as in GGUF; of a layer after "blk.N." */
-    bool (*present)(const struct spec *s, int64_t layer);
-    size_t field; /* in struct layer, for the globals in struct model */
+    size_t field;     /* in struct layer, for the globals in struct model */
     enum tensor_slot slot;
     enum tensor_init init;
-    enum tensor_size size[4]; /* row-major */
-    unsigned flags;           /* TENSOR_… */
+    tensor_size *size[3]; /* row-major; NULL ends them */
+    unsigned flags;       /* TENSOR_… */
+    tensor_when *when;    /* NULL: always */
+    /* A bool of the spec without which it does not exist. A file that has the tensor sets it: what a family may have or
+     * not needs no key. 0: none. */
+    size_t option;
+};
+#define GLOBAL(f) offsetof(struct model, f)
+#define LAYER(f) offsetof(struct layer, f)
+#define OPTION(f) offsetof(struct spec, f)
+
+/* Sizes that rows in several files use. */
+tensor_size size_model, size_n_expert;
+
+/* Rows that a kind of layer part brings along. */
+struct tensor_rows {
+    const struct tensor_def *def;
+    int n;
 };
 
-/* Walk a model's tensors in file order: the globals, then layer by layer.
+/* Walk a model's tensors in file order.
  *     struct tensor_walk w = tensor_walk(spec);
  *     while (tensor_next(&w)) … w.def, w.layer, w.n_dims, w.dim … */
 struct tensor_walk {
@@ -58,7 +61,8 @@ struct tensor_walk {
     int64_t layer; /* -1: global */
     int n_dims;
     int64_t dim[4];
-    int row;
+    bool all; /* rows whose option is not set, too */
+    int part, row;
 };
 struct tensor_walk tensor_walk(const struct spec *s);
 bool tensor_next(struct tensor_walk *w);
@@ -68,7 +72,7 @@ bool tensor_size_ok(const struct tensor_walk *w, uint64_t *n);
 
 /* The model without values: params listed and bound to their places, inv_freq allocated. Weights point at their params
  * with x = NULL. */
-cadre_err model_new_empty(struct model **out, const struct spec *spec, cadre_error *err);
+cadre_err model_new_empty(struct model **out, const struct spec *spec, enum mla_form mla, cadre_error *err);
 /* Memory for `plan` bytes of weights, and the arena to take them from. */
 cadre_err model_reserve(struct model *m, size_t plan, cadre_error *err);
 struct arena *model_arena(struct model *m);
@@ -76,6 +80,6 @@ struct arena *model_arena(struct model *m);
 cadre_err model_reserve_params(struct model *m, bool with_grad, cadre_error *err);
 /* Once the values are there: what is derived from them (rotary frequencies, the tied output). */
 void model_finish(struct model *m);
-struct weight *param_weight(struct model *m, const struct param *p); /* NULL for vectors */
+struct weight *param_weight(const struct model *m, const struct param *p); /* NULL for vectors */
 
 #endif

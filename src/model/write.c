@@ -1,10 +1,11 @@
 /* Models to files, streamed: a tensor is encoded a piece at a time, so writing needs no memory to speak of. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/checked.h"
 #include "model/family.h"
-#include "model/model.h"
+#include "model/tensors.h"
 
 enum { PIECE = 1 << 16 }; /* numbers encoded at a time; a multiple of every block */
 
@@ -32,12 +33,25 @@ static cadre_err put_type(struct gguf_writer *w, enum dtype type, cadre_error *e
                      dtype_info(type)->name);
 }
 
-static cadre_err put_info(struct gguf_writer *w, const struct param *p, enum dtype type, cadre_error *err)
+/* Under the name that readers of the family look for. */
+static void file_name(const struct family *f, const struct param *p, char out[96])
 {
+    const char *name = f ? family_tensor_name(f, p->def->name) : p->def->name;
+    if (strcmp(name, p->def->name) == 0)
+        snprintf(out, 96, "%s", p->name);
+    else
+        snprintf(out, 96, "%.*s%s", (int)(strlen(p->name) - strlen(p->def->name)), p->name, name);
+}
+
+static cadre_err put_info(struct gguf_writer *w, const struct family *f, const struct param *p, enum dtype type,
+                          cadre_error *err)
+{
+    char name[96];
     int64_t dim[GGUF_MAX_DIMS] = {1, 1, 1, 1};
     for (int i = 0; i < p->n_dims; i++)
         dim[i] = p->dim[p->n_dims - 1 - i];
-    return gguf_put_tensor(w, p->name, type_of(p, type), p->n_dims, dim, err);
+    file_name(f, p, name);
+    return gguf_put_tensor(w, name, type_of(p, type), p->n_dims, dim, err);
 }
 
 static cadre_err write_param(struct gguf_writer *w, const struct param *p, enum dtype type, void *piece,
@@ -83,7 +97,7 @@ cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype t
         const struct param *p = file_param(m, i, &twin);
         CHECK(err, p->t.x, CADRE_E_ARG,
               "tensor '%s': a model opened for inference cannot be written; open it with model_open_params", p->name);
-        TRY(put_info(w, p, type, err));
+        TRY(put_info(w, family_find(m->spec.family), p, type, err));
     }
     TRY(gguf_write_begin(w, err));
     void *piece = malloc(PIECE * sizeof(float));

@@ -5,13 +5,15 @@
 
 #include "moe/router.h"
 
-/* Tokens per expert of a decision: count[e] += 1 per chosen slot. */
-void balance_count(const int32_t *id, int64_t n_slots, int n_expert, int64_t *count);
+/* Tokens per expert of a layer's decisions (of every turn of a chain): count[e] += 1 per slot that wanted it. */
+void balance_count(const struct routing *r, int n_expert, int64_t *count);
 
 /* Switch (Fedus et al. 2021, eq. 4): E Σ_e f_e P_e with f_e the share of the chosen slots that went to e (no gradient),
  * P_e the mean over tokens of the score normalised to sum 1. 1 when even. counts [E] replaces this batch's own counts
  * when given: counts summed over the whole global batch (Qiu et al. 2025), so that single sequences may specialise.
- * In a dry run neither ids nor counts are read. */
+ * Light experts share the mean f of all light ones (AdaMoE, Zeng et al. 2024: which null a token takes is all the
+ * same), and count cfg->light_weight times (MoE++, Jin et al. 2024, eq. 10: below 1 they may be used more). In a dry
+ * run neither ids nor counts are read. Of the first decision of a chain only: r->next is the caller's. */
 struct tensor *balance_switch(struct op_ctx *c, const struct router_config *cfg, const struct routing *r,
                               const int64_t *counts);
 

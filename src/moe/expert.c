@@ -1,4 +1,4 @@
-/* The table of expert kinds. */
+/* The table of expert kinds, and what those with three matrices share. */
 #include "moe/expert.h"
 
 #include <string.h>
@@ -17,4 +17,18 @@ const struct expert_kind *expert_kind_find(const char *name)
         if (strcmp(k->name, name) == 0)
             return k;
     return NULL;
+}
+
+static struct tensor *multiply(struct op_ctx *c, struct tensor *x, const struct weight *w, const int64_t *offset,
+                               struct tensor *bias)
+{
+    return w->n_expert > 0 ? op_linear_grouped(c, x, w, offset, bias) : op_linear(c, x, w, bias);
+}
+
+struct tensor *expert_gated(struct op_ctx *c, const struct expert_weights *w, struct tensor *rows,
+                            const int64_t *offset, expert_activation *activation)
+{
+    struct tensor *gate = multiply(c, rows, &w->gate, offset, w->gate_bias);
+    struct tensor *up = multiply(c, rows, &w->up, offset, w->up_bias);
+    return multiply(c, activation(c, gate, up), &w->down, offset, w->down_bias);
 }

@@ -59,6 +59,20 @@ static void gelu_back(const struct kernels *k, real *dx, const real *dy, const r
     }
 }
 
+static void relu_value(const struct kernels *k, real *y, const real *x, int64_t n)
+{
+    (void)k;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = x[i] > 0 ? x[i] : 0;
+}
+
+static void relu_back(const struct kernels *k, real *dx, const real *dy, const real *x, const real *y, int64_t n)
+{
+    (void)k, (void)y;
+    for (int64_t i = 0; i < n; i++)
+        dx[i] += x[i] > 0 ? dy[i] : 0;
+}
+
 static void relu2_value(const struct kernels *k, real *y, const real *x, int64_t n)
 {
     (void)k;
@@ -114,9 +128,46 @@ static void softplus_back(const struct kernels *k, real *dx, const real *dy, con
         dx[i] += dy[i] * s[i];
 }
 
+static void reciprocal_value(const struct kernels *k, real *y, const real *x, int64_t n)
+{
+    (void)k;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = 1 / x[i];
+}
+
+static void reciprocal_back(const struct kernels *k, real *dx, const real *dy, const real *x, const real *y, int64_t n)
+{
+    (void)k, (void)x;
+    for (int64_t i = 0; i < n; i++)
+        dx[i] -= dy[i] * y[i] * y[i];
+}
+
+/* Φ(x) = erfc(-x / √2) / 2; only losses of routers take it, so libm's is fast enough */
+static void normal_cdf_value(const struct kernels *k, real *y, const real *x, int64_t n)
+{
+    (void)k;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = (real)(0.5 * erfc(-M_SQRT1_2 * (double)x[i]));
+}
+
+/* Φ' = exp(-x² / 2) / √(2π) */
+static void normal_cdf_back(const struct kernels *k, real *dx, const real *dy, const real *x, const real *y, int64_t n)
+{
+    (void)y;
+    real e[ACT_CHUNK];
+    assert(n > 0);
+    for (int64_t i = 0; i < n; i++)
+        e[i] = (real)-0.5 * x[i] * x[i];
+    k->exp(e, e, n);
+    for (int64_t i = 0; i < n; i++)
+        dx[i] += dy[i] * e[i] * (real)0.3989422804014327;
+}
+
 static const struct unary silu = {silu_value, silu_back}, gelu = {gelu_value, gelu_back},
-                          relu2 = {relu2_value, relu2_back}, sigmoid = {sigmoid_value, sigmoid_back},
-                          tanh_row = {tanh_value, tanh_back}, softplus = {softplus_value, softplus_back};
+                          relu = {relu_value, relu_back}, relu2 = {relu2_value, relu2_back},
+                          sigmoid = {sigmoid_value, sigmoid_back}, tanh_row = {tanh_value, tanh_back},
+                          softplus = {softplus_value, softplus_back}, reciprocal = {reciprocal_value, reciprocal_back},
+                          normal_cdf = {normal_cdf_value, normal_cdf_back};
 
 struct unary_job {
     const struct kernels *k;
@@ -171,6 +222,11 @@ struct tensor *op_gelu(struct op_ctx *c, struct tensor *x)
     return unary(c, &gelu, x);
 }
 
+struct tensor *op_relu(struct op_ctx *c, struct tensor *x)
+{
+    return unary(c, &relu, x);
+}
+
 struct tensor *op_relu2(struct op_ctx *c, struct tensor *x)
 {
     return unary(c, &relu2, x);
@@ -189,6 +245,16 @@ struct tensor *op_tanh(struct op_ctx *c, struct tensor *x)
 struct tensor *op_softplus(struct op_ctx *c, struct tensor *x)
 {
     return unary(c, &softplus, x);
+}
+
+struct tensor *op_reciprocal(struct op_ctx *c, struct tensor *x)
+{
+    return unary(c, &reciprocal, x);
+}
+
+struct tensor *op_normal_cdf(struct op_ctx *c, struct tensor *x)
+{
+    return unary(c, &normal_cdf, x);
 }
 
 struct swiglu_job {

@@ -8,8 +8,9 @@
  *     l   = l c + Σ_j p_j                 the row sum of kernel.h over lo … hi - 1
  *     o_d = o_d c + Σ_j p_j v_jd          one fma chain over j = lo … hi - 1 per output
  *
- * and out = o / l. Hence the same bytes for a token decoded alone, in a batch, or in a chunk of a prompt. Masked keys
- * are left out of the chains, not multiplied by 0: they may not exist yet, or hold NaN.
+ * and out = o / l. A sink z is one more score without a value: m' and c as above, then l c + exp(z - m'). Hence the
+ * same bytes for a token decoded alone, in a batch, or in a chunk of a prompt. Masked keys are left out of the chains,
+ * not multiplied by 0: they may not exist yet, or hold NaN.
  *
  * A work item is a tile of query rows of one sequence with the heads that share a kv head: row r of a tile is
  * (query r / group, head r % group), so one packed block of keys and values serves them all. Everything runs on the
@@ -94,6 +95,21 @@ static void slot_load(const struct forward *f, const struct tile *t, int64_t kv_
         s.sum[r] = 0;
     }
     memset(s.out, 0, (size_t)(t->n_rows * a->v_dim) * sizeof(real));
+}
+
+/* The sinks of the heads enter last. */
+static void slot_sink(const struct forward *f, const struct tile *t, int64_t kv_head, struct slot s)
+{
+    int64_t v_dim = f->a->v_dim;
+    for (int64_t r = 0; r < t->n_rows; r++) {
+        real sink = f->a->sinks->x[kv_head * f->group + r % f->group];
+        real top = sink > s.max[r] ? sink : s.max[r], e[2] = {s.max[r] - top, sink - top};
+        f->ks->exp(e, e, 2);
+        s.max[r] = top;
+        s.sum[r] = s.sum[r] * e[0] + e[1];
+        for (int64_t d = 0; d < v_dim; d++)
+            s.out[r * v_dim + d] *= e[0];
+    }
 }
 
 static void slot_store(const struct forward *f, const struct tile *t, int64_t kv_head, struct slot s)
@@ -187,8 +203,11 @@ static void tile_run(void *arg, int64_t item, int worker)
             slot_block(f, s, slot_of(f, s, i), &b);
         }
     }
-    for (int64_t i = 0; i < f->slots; i++)
+    for (int64_t i = 0; i < f->slots; i++) {
+        if (a->sinks)
+            slot_sink(f, &t, head + i, slot_of(f, s, i));
         slot_store(f, &t, head + i, slot_of(f, s, i));
+    }
 }
 
 static struct scratch scratch_new(struct op_ctx *c, const struct forward *f, bool decodes)
@@ -260,7 +279,7 @@ struct tensor *op_attention(struct op_ctx *c, struct tensor *q, struct tensor *k
     assert(tensor_cols(q) == a->n_head * a->head_dim && tensor_rows(k) == n && tensor_rows(v) == n);
     assert(tensor_cols(k) == a->n_kv_head * a->head_dim && tensor_cols(v) == a->n_kv_head * a->v_dim);
     struct tensor *out = op_new2(c, n, a->n_head * a->v_dim);
-    out->track = op_records(c, q->track || k->track || v->track);
+    out->track = op_records(c, q->track || k->track || v->track || (a->sinks && a->sinks->track));
     struct softmax_stats *stats = NULL;
     if (out->track) {
         stats = arena_alloc(c->arena, (size_t)(n * a->n_head) * sizeof *stats);

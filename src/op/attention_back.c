@@ -5,6 +5,8 @@
  *     dP = G Vᵀ                     dS = P ∘ (dP - D) · scale,  D_i = Σ_d G_id out_id
  *     dQ = dS K                     dK = dSᵀ Q
  *
+ * and for the sink of a head d z = -Σ_i exp(z - max_i) / sum_i · D_i.
+ *
  * A work item is one kv head of one sequence and owns every gradient it adds to: blocks of keys ascending, in each the
  * query heads, in each the tiles of queries ascending. So sums have one order for every number of threads. */
 #include "op/attention.h"
@@ -151,6 +153,19 @@ static struct scratch scratch_new(struct op_ctx *c, const struct attention *a)
     };
 }
 
+static void sink_sum(void *arg, int64_t from, int64_t to, real *sum)
+{
+    const struct backward *b = arg;
+    int64_t n_head = b->a->n_head;
+    for (int64_t i = from; i < to; i++)
+        for (int64_t h = 0; h < n_head; h++) {
+            struct softmax_stats stats = b->saved->stats[i * n_head + h];
+            real e = b->a->sinks->x[h] - stats.max;
+            b->ks->exp(&e, &e, 1);
+            sum[h] -= e * stats.inverse_sum * b->delta[i * n_head + h];
+        }
+}
+
 void attention_back(struct op_ctx *c, void *p)
 {
     const struct attention_saved *saved = p;
@@ -161,6 +176,7 @@ void attention_back(struct op_ctx *c, void *p)
     b.dq = saved->q->track ? tensor_grad(c, saved->q) : NULL;
     b.dk = saved->k->track ? tensor_grad(c, saved->k) : NULL;
     b.dv = saved->v->track ? tensor_grad(c, saved->v) : NULL;
+    real *dsinks = a->sinks && a->sinks->track ? tensor_grad(c, a->sinks) : NULL;
     size_t mark = arena_mark(c->arena);
     b.delta = attention_reals(c, tensor_rows(saved->q) * a->n_head);
     b.scratch = arena_alloc(c->arena, (size_t)pool_threads(c->pool) * sizeof *b.scratch);
@@ -171,5 +187,7 @@ void attention_back(struct op_ctx *c, void *p)
     }
     if (!c->dry)
         pool_run(c->pool, a->n_seq * a->n_kv_head, item_run, &b);
+    if (dsinks)
+        op_cols_run(c, tensor_rows(saved->q), a->n_head, sink_sum, &b, dsinks);
     arena_reset(c->arena, mark);
 }

@@ -11,7 +11,8 @@ enum { NORM_CHUNK = 512 };
 
 struct norm {
     const struct kernels *k;
-    struct tensor *x, *w, *b, *y; /* b is NULL for RMSNorm */
+    struct tensor *x, *w, *b, *y; /* b may be NULL */
+    bool centered;                /* LayerNorm */
     real eps;
     real *mean; /* [rows], LayerNorm with a tape */
     real *rstd; /* [rows], with a tape: 1 / √(mean of squares + eps) */
@@ -119,7 +120,7 @@ static struct tensor *norm(struct op_ctx *c, struct norm n, op_rows_fn *fn)
     n.y->track = op_records(c, n.x->track || n.w->track || (n.b && n.b->track));
     if (n.y->track) {
         n.rstd = arena_alloc(c->arena, (size_t)rows * sizeof(real));
-        n.mean = n.b ? arena_alloc(c->arena, (size_t)rows * sizeof(real)) : NULL;
+        n.mean = n.centered ? arena_alloc(c->arena, (size_t)rows * sizeof(real)) : NULL;
         struct norm *s = op_struct(c, sizeof *s);
         *s = n;
         tape_push(c, norm_back, s);
@@ -133,12 +134,12 @@ struct tensor *op_rmsnorm(struct op_ctx *c, struct tensor *x, struct tensor *w, 
     return norm(c, (struct norm){.x = x, .w = w, .eps = eps}, rmsnorm_rows);
 }
 
-/* y = (x - mean) · rstd · w + b, rstd = 1 / √(Σ (x - mean)² / d + eps) */
+/* y = (x - mean) · rstd · w + b, rstd = 1 / √(Σ (x - mean)² / d + eps); b may be absent */
 static void layernorm_rows(void *arg, int64_t from, int64_t to)
 {
     const struct norm *s = arg;
     int64_t d = tensor_cols(s->x);
-    const real *w = s->w->x, *b = s->b->x;
+    const real *w = s->w->x, *b = s->b ? s->b->x : NULL;
     for (int64_t i = from; i < to; i++) {
         const real *x = s->x->x + i * d;
         real *y = s->y->x + i * d;
@@ -147,7 +148,9 @@ static void layernorm_rows(void *arg, int64_t from, int64_t to)
             y[j] = x[j] - mean;
         real rstd = inverse_root(s->k->dot(y, y, d) / (real)d, s->eps);
         for (int64_t j = 0; j < d; j++)
-            y[j] = y[j] * rstd * w[j] + b[j];
+            y[j] = y[j] * rstd * w[j];
+        for (int64_t j = 0; b && j < d; j++)
+            y[j] += b[j];
         if (s->rstd) {
             s->rstd[i] = rstd;
             s->mean[i] = mean;
@@ -157,7 +160,7 @@ static void layernorm_rows(void *arg, int64_t from, int64_t to)
 
 struct tensor *op_layernorm(struct op_ctx *c, struct tensor *x, struct tensor *w, struct tensor *b, real eps)
 {
-    return norm(c, (struct norm){.x = x, .w = w, .b = b, .eps = eps}, layernorm_rows);
+    return norm(c, (struct norm){.x = x, .w = w, .b = b, .centered = true, .eps = eps}, layernorm_rows);
 }
 
 struct l2norm {

@@ -19,6 +19,7 @@ struct tensor *op_linear_grouped(struct op_ctx *c, struct tensor *x, const struc
 
 /* ---- norm.c: over the last dimension; w, b are [d]; for per-head norms reshape to [n * heads, head_dim] first */
 struct tensor *op_rmsnorm(struct op_ctx *c, struct tensor *x, struct tensor *w, real eps);
+/* b may be NULL */
 struct tensor *op_layernorm(struct op_ctx *c, struct tensor *x, struct tensor *w, struct tensor *b, real eps);
 struct tensor *op_l2norm(struct op_ctx *c, struct tensor *x, real eps); /* x / max(|x|, eps) */
 
@@ -26,10 +27,13 @@ struct tensor *op_l2norm(struct op_ctx *c, struct tensor *x, real eps); /* x / m
 struct tensor *op_swiglu(struct op_ctx *c, struct tensor *gate, struct tensor *up); /* silu(gate) * up */
 struct tensor *op_silu(struct op_ctx *c, struct tensor *x);
 struct tensor *op_gelu(struct op_ctx *c, struct tensor *x); /* tanh form: 0.5 x (1 + tanh(√(2/π)(x + 0.044715 x³))) */
+struct tensor *op_relu(struct op_ctx *c, struct tensor *x);
 struct tensor *op_relu2(struct op_ctx *c, struct tensor *x);
 struct tensor *op_sigmoid(struct op_ctx *c, struct tensor *x);
 struct tensor *op_tanh(struct op_ctx *c, struct tensor *x);
-struct tensor *op_softplus(struct op_ctx *c, struct tensor *x); /* log(1 + exp(x)) */
+struct tensor *op_softplus(struct op_ctx *c, struct tensor *x);   /* log(1 + exp(x)) */
+struct tensor *op_reciprocal(struct op_ctx *c, struct tensor *x); /* 1 / x */
+struct tensor *op_normal_cdf(struct op_ctx *c, struct tensor *x); /* Φ(x), the standard normal distribution's */
 
 /* ---- softmax.c: rows */
 struct tensor *op_softmax(struct op_ctx *c, struct tensor *x);
@@ -86,6 +90,10 @@ struct tensor *op_combine(struct op_ctx *c, struct tensor *rows, struct tensor *
 /* ---- loss.c: mean over rows with target >= 0 of -log softmax(logits)[target]; fused backward */
 struct tensor *op_cross_entropy(struct op_ctx *c, struct tensor *logits, const int32_t *target); /* [1, 1] */
 
+/* ---- head.c: op_cross_entropy(op_linear(x, w, NULL), target) that never holds the logits of all rows; with a tape the
+ * gradients are made in the forward pass, chunk by chunk */
+struct tensor *op_head_loss(struct op_ctx *c, struct tensor *x, const struct weight *w, const int32_t *target);
+
 /* ---- gru.c: one step of a GRU cell (Cho et al. 2014, PyTorch's gate order r, z, n); x [n, i], h [n, d] */
 struct tensor *op_gru_cell(struct op_ctx *c, struct tensor *x, struct tensor *h, const struct weight *w_input,
                            const struct weight *w_hidden, struct tensor *b_input, struct tensor *b_hidden);
@@ -119,6 +127,7 @@ struct attention {
     int64_t n_head, n_kv_head, head_dim, v_dim; /* head h reads kv head h / (n_head / n_kv_head) */
     real scale;                                 /* 1 / √head_dim usually */
     int64_t window;                             /* 0: all; else a key is visible when q - k < window */
+    struct tensor *sinks; /* [n_head] or NULL: a further score that takes its share of the softmax and gives nothing */
     int64_t n_seq;
     const int64_t *row_start; /* [n_seq + 1] rows of q that belong to each sequence */
     const int64_t *position; /* [n_seq] position of each sequence's first row; its row i sees keys 0 … position + i */

@@ -31,6 +31,15 @@ real op_row_logsumexp(const struct kernels *k, const real *x, int64_t n)
     return max + (real)plain_log((double)sum);
 }
 
+real op_row_exp(const struct kernels *k, real *x, int64_t n, real *sum)
+{
+    real max = k->max(x, n);
+    *sum = 0;
+    for (int64_t i = 0; i < n; i += EXP_CHUNK)
+        *sum += k->exp_sum(x + i, x + i, max, min_i64(EXP_CHUNK, n - i));
+    return max + (real)plain_log((double)*sum);
+}
+
 struct softmax {
     const struct kernels *k;
     struct tensor *x, *y;

@@ -88,15 +88,20 @@ bool tensor_grad_take(struct tensor *t, struct tensor *y)
     return true;
 }
 
+void tape_unwind(struct op_ctx *c)
+{
+    for (struct tape_node *node = c->tape->last; node; node = node->previous)
+        node->back(c, node->saved);
+    c->tape->last = NULL;
+}
+
 void tape_backward(struct op_ctx *c, struct tensor *loss, real scale)
 {
     assert(tensor_count(loss) == 1);
     real *g = tensor_grad(c, loss);
     if (!c->dry)
         g[0] += scale;
-    for (struct tape_node *node = c->tape->last; node; node = node->previous)
-        node->back(c, node->saved);
-    c->tape->last = NULL;
+    tape_unwind(c);
 }
 
 struct rows_job {

@@ -125,6 +125,9 @@ bool tensor_grad_take(struct tensor *t, struct tensor *y);
 /* Go back from a scalar: d loss / d loss = scale, then every recorded backward in reverse. Empties the tape. */
 void tape_backward(struct op_ctx *c, struct tensor *loss, real scale);
 
+/* Every recorded backward in reverse, for who has set the gradients to begin with. Empties the tape. */
+void tape_unwind(struct op_ctx *c);
+
 /* ---- for those who write operators; both do no arithmetic in a dry run */
 
 /* fn over the rows in pieces of bounded size, on whichever thread is free. */

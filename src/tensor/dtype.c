@@ -1,9 +1,9 @@
 #include "tensor/dtype.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/checked.h"
+#include "tensor/format/format.h"
 
 float f16_to_f32(uint16_t h)
 {
@@ -83,55 +83,52 @@ SCALAR_DECODE(i16_decode, int16_t, (float)x)
 SCALAR_DECODE(i32_decode, int32_t, (float)x)
 SCALAR_DECODE(i64_decode, int64_t, (float)x)
 
-enum { Q8_0_BLOCK = 32, Q8_0_BYTES = 34 };
-
-static void q8_0_decode(const void *src, float *dst, size_t n)
-{
-    const unsigned char *p = src;
-    for (size_t b = 0; b < n / Q8_0_BLOCK; b++, p += Q8_0_BYTES) {
-        float d = f16_to_f32((uint16_t)(p[0] | p[1] << 8));
-        for (int i = 0; i < Q8_0_BLOCK; i++)
-            dst[b * Q8_0_BLOCK + (size_t)i] = d * (float)(int8_t)p[2 + i];
-    }
-}
-
-/* Where d underflows to 0 or is not finite no integer says anything: 0. */
-static int8_t q8_0_round(float x)
-{
-    float r = roundf(x);
-    return r >= -127 && r <= 127 ? (int8_t)r : 0;
-}
-
-/* d = max|x| / 127, q = round(x / d), halves away from zero, as every writer of the format does. A NaN or infinity
- * makes d one, so that the block decodes to NaN and is not taken for weights. */
-static void q8_0_encode(const float *src, void *dst, size_t n)
-{
-    unsigned char *p = dst;
-    for (size_t b = 0; b < n / Q8_0_BLOCK; b++, p += Q8_0_BYTES) {
-        const float *x = src + b * Q8_0_BLOCK;
-        float max = 0;
-        for (int i = 0; i < Q8_0_BLOCK; i++)
-            max = fabsf(x[i]) > max || isnan(x[i]) ? fabsf(x[i]) : max;
-        float d = max / 127.0f, inverse = d != 0 ? 1.0f / d : 0;
-        uint16_t h = f32_to_f16(d);
-        p[0] = (unsigned char)h;
-        p[1] = (unsigned char)(h >> 8);
-        for (int i = 0; i < Q8_0_BLOCK; i++)
-            p[2 + i] = (unsigned char)q8_0_round(x[i] * inverse);
-    }
-}
+#define SCALAR(bytes, fn) 1, bytes, false, fn##_decode, NULL
+#define WEIGHT(block, bytes, fn) block, bytes, true, fn##_decode, NULL
+#define WRITTEN(block, bytes, fn) block, bytes, true, fn##_decode, fn##_encode
 
 static const struct dtype_info rows[DTYPE_COUNT] = {
-    [DTYPE_F32] = {"f32", "F32", 0, 1, 4, f32_decode, f32_encode},
-    [DTYPE_F16] = {"f16", "F16", 1, 1, 2, f16_decode, f16_encode},
-    [DTYPE_BF16] = {"bf16", "BF16", 30, 1, 2, bf16_decode, bf16_encode},
-    [DTYPE_Q8_0] = {"q8_0", NULL, 8, Q8_0_BLOCK, Q8_0_BYTES, q8_0_decode, q8_0_encode},
-    [DTYPE_I8] = {"i8", "I8", 24, 1, 1, i8_decode, NULL},
-    [DTYPE_I16] = {"i16", "I16", 25, 1, 2, i16_decode, NULL},
-    [DTYPE_I32] = {"i32", "I32", 26, 1, 4, i32_decode, NULL},
-    [DTYPE_I64] = {"i64", "I64", 27, 1, 8, i64_decode, NULL},
-    [DTYPE_F64] = {"f64", "F64", 28, 1, 8, f64_decode, NULL},
-    [DTYPE_U8] = {"u8", "U8", -1, 1, 1, u8_decode, NULL},
+    [DTYPE_F32] = {"f32", "F32", 0, WRITTEN(1, 4, f32)},
+    [DTYPE_F16] = {"f16", "F16", 1, WRITTEN(1, 2, f16)},
+    [DTYPE_BF16] = {"bf16", "BF16", 30, WRITTEN(1, 2, bf16)},
+    [DTYPE_Q8_0] = {"q8_0", NULL, 8, WRITTEN(32, 34, q8_0)},
+    [DTYPE_Q4_0] = {"q4_0", NULL, 2, WEIGHT(32, 18, q4_0)},
+    [DTYPE_Q4_1] = {"q4_1", NULL, 3, WEIGHT(32, 20, q4_1)},
+    [DTYPE_Q5_0] = {"q5_0", NULL, 6, WEIGHT(32, 22, q5_0)},
+    [DTYPE_Q5_1] = {"q5_1", NULL, 7, WEIGHT(32, 24, q5_1)},
+    [DTYPE_Q2_K] = {"q2_k", NULL, 10, WEIGHT(256, 84, q2_k)},
+    [DTYPE_Q3_K] = {"q3_k", NULL, 11, WEIGHT(256, 110, q3_k)},
+    [DTYPE_Q4_K] = {"q4_k", NULL, 12, WEIGHT(256, 144, q4_k)},
+    [DTYPE_Q5_K] = {"q5_k", NULL, 13, WEIGHT(256, 176, q5_k)},
+    [DTYPE_Q6_K] = {"q6_k", NULL, 14, WEIGHT(256, 210, q6_k)},
+    [DTYPE_IQ1_S] = {"iq1_s", NULL, 19, WEIGHT(256, 50, iq1_s)},
+    [DTYPE_IQ1_M] = {"iq1_m", NULL, 29, WEIGHT(256, 56, iq1_m)},
+    [DTYPE_IQ2_XXS] = {"iq2_xxs", NULL, 16, WEIGHT(256, 66, iq2_xxs)},
+    [DTYPE_IQ2_XS] = {"iq2_xs", NULL, 17, WEIGHT(256, 74, iq2_xs)},
+    [DTYPE_IQ2_S] = {"iq2_s", NULL, 22, WEIGHT(256, 82, iq2_s)},
+    [DTYPE_IQ3_XXS] = {"iq3_xxs", NULL, 18, WEIGHT(256, 98, iq3_xxs)},
+    [DTYPE_IQ3_S] = {"iq3_s", NULL, 21, WEIGHT(256, 110, iq3_s)},
+    [DTYPE_IQ4_NL] = {"iq4_nl", NULL, 20, WEIGHT(32, 18, iq4_nl)},
+    [DTYPE_IQ4_XS] = {"iq4_xs", NULL, 23, WEIGHT(256, 136, iq4_xs)},
+    [DTYPE_MXFP4] = {"mxfp4", NULL, 39, WEIGHT(32, 17, mxfp4)},
+    [DTYPE_NVFP4] = {"nvfp4", NULL, 40, WEIGHT(64, 36, nvfp4)},
+    [DTYPE_TQ1_0] = {"tq1_0", NULL, 34, WEIGHT(256, 54, tq1_0)},
+    [DTYPE_TQ2_0] = {"tq2_0", NULL, 35, WEIGHT(256, 66, tq2_0)},
+    [DTYPE_Q1_0] = {"q1_0", NULL, 41, WEIGHT(128, 18, q1_0)},
+    [DTYPE_Q2_0] = {"q2_0", NULL, 42, WEIGHT(64, 18, q2_0)},
+    [DTYPE_F8_E4M3] = {"f8_e4m3", "F8_E4M3", -1, WEIGHT(1, 1, f8_e4m3)},
+    [DTYPE_F8_E5M2] = {"f8_e5m2", "F8_E5M2", -1, WEIGHT(1, 1, f8_e5m2)},
+    [DTYPE_F8_E4M3_B32] = {"f8_e4m3_b32", NULL, -1, WEIGHT(32, 36, f8_e4m3_b32)},
+    [DTYPE_F8_E4M3_B128] = {"f8_e4m3_b128", NULL, -1, WEIGHT(128, 132, f8_e4m3_b128)},
+    [DTYPE_F8_E5M2_B32] = {"f8_e5m2_b32", NULL, -1, WEIGHT(32, 36, f8_e5m2_b32)},
+    [DTYPE_INT4_B32] = {"int4_b32", NULL, -1, WEIGHT(32, 19, int4_b32)},
+    [DTYPE_INT4_B128] = {"int4_b128", NULL, -1, WEIGHT(128, 67, int4_b128)},
+    [DTYPE_I8] = {"i8", "I8", 24, SCALAR(1, i8)},
+    [DTYPE_I16] = {"i16", "I16", 25, SCALAR(2, i16)},
+    [DTYPE_I32] = {"i32", "I32", 26, SCALAR(4, i32)},
+    [DTYPE_I64] = {"i64", "I64", 27, SCALAR(8, i64)},
+    [DTYPE_F64] = {"f64", "F64", 28, SCALAR(8, f64)},
+    [DTYPE_U8] = {"u8", "U8", -1, SCALAR(1, u8)},
 };
 
 const struct dtype_info *dtype_info(enum dtype t)

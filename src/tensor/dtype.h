@@ -11,7 +11,40 @@ enum dtype {
     DTYPE_F32,
     DTYPE_F16,
     DTYPE_BF16,
-    DTYPE_Q8_0, /* 32 numbers: f16 scale, 32 int8 */
+    DTYPE_Q8_0,
+    DTYPE_Q4_0,
+    DTYPE_Q4_1,
+    DTYPE_Q5_0,
+    DTYPE_Q5_1,
+    DTYPE_Q2_K,
+    DTYPE_Q3_K,
+    DTYPE_Q4_K,
+    DTYPE_Q5_K,
+    DTYPE_Q6_K,
+    DTYPE_IQ1_S,
+    DTYPE_IQ1_M,
+    DTYPE_IQ2_XXS,
+    DTYPE_IQ2_XS,
+    DTYPE_IQ2_S,
+    DTYPE_IQ3_XXS,
+    DTYPE_IQ3_S,
+    DTYPE_IQ4_NL,
+    DTYPE_IQ4_XS,
+    DTYPE_MXFP4,
+    DTYPE_NVFP4,
+    DTYPE_TQ1_0,
+    DTYPE_TQ2_0,
+    DTYPE_Q1_0,
+    DTYPE_Q2_0,
+    /* Formats of safetensors models. Those with a block have no number in files; assemble.h makes their rows. */
+    DTYPE_F8_E4M3,
+    DTYPE_F8_E5M2,
+    DTYPE_F8_E4M3_B32,
+    DTYPE_F8_E4M3_B128,
+    DTYPE_F8_E5M2_B32,
+    DTYPE_INT4_B32,
+    DTYPE_INT4_B128,
+    /* Not weights. */
     DTYPE_I8,
     DTYPE_I16,
     DTYPE_I32,
@@ -27,6 +60,7 @@ struct dtype_info {
     const char *safetensors; /* its name there, NULL if it has none */
     int gguf;                /* its number in GGUF files, -1 if it has none */
     uint32_t block, bytes;
+    bool weight; /* a model's matrices may have it */
     /* n is a multiple of block. encode is NULL for formats that are only read. */
     void (*decode)(const void *src, float *dst, size_t n);
     void (*encode)(const float *src, void *dst, size_t n);

@@ -139,7 +139,7 @@ static void look_up(const struct bpe_merges *m, struct bpe_work *w, size_t *n_he
 }
 
 /* For long words: a linked list of symbols and a heap of pairs. A heap entry is out of date, and skipped, when its
- * position begins another pair by now; a rank names one pair, so comparing ranks tells. */
+ * position begins a pair of another rank by now; one of equal rank is as good. */
 static size_t merge_long(const struct bpe_merges *m, struct bpe_work *w, size_t n)
 {
     size_t n_heap = 0;

@@ -12,8 +12,8 @@
 
 struct bpe_pair {
     int32_t left, right; /* left -1: an empty slot */
-    int32_t rank;
-    int32_t id; /* what the pair becomes */
+    int32_t rank;        /* pairs may share one */
+    int32_t id;          /* what the pair becomes */
 };
 
 struct bpe_merges {

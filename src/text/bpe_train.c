@@ -381,9 +381,12 @@ static cadre_err count_words(struct word_count *out, const struct corpus *c, con
     int n = pool ? pool_threads(pool) : 1;
     cadre_err rc = CADRE_OK;
     struct pretokenizer *pre = NULL;
+    const struct pre_row *row;
+    struct split_step steps[PRE_MAX_SPLITS];
     struct corpus_worker *workers = calloc((size_t)n, sizeof *workers);
     CHECK_OUT(err, workers, CADRE_E_MEMORY, "no memory for %d workers", n);
-    TRY_OUT(pretokenizer_new(&pre, o->pre, err));
+    TRY_OUT(pre_row_get(&row, o->pre, err));
+    TRY_OUT(pretokenizer_new(&pre, steps, pre_row_steps(row, steps), err));
     for (int i = 0; i < n; i++)
         TRY_OUT(splitter_new(&workers[i].splitter, pre, err));
     for (int64_t at = 0; at < c->n_chunks; at += ROUND) {
@@ -495,6 +498,9 @@ cadre_err bpe_train(struct bpe_result *out, const char *const *texts, const size
                                               .bos = -1,
                                               .eos = -1,
                                               .eot = -1,
+                                              .eom = -1,
+                                              .sep = -1,
+                                              .mask = -1,
                                               .unk = -1,
                                               .pad = -1};
     *out = result;

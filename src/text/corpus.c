@@ -68,7 +68,7 @@ static void count_chunk(void *arg, int64_t item, int worker)
     struct corpus_worker *w = &job->workers[worker];
     const struct text_chunk *chunk = &job->chunks[item];
     if (!w->rc)
-        w->rc = splitter_run(w->splitter, chunk->p, chunk->n, count_word, &w->words, &w->err);
+        w->rc = splitter_run(w->splitter, chunk->p, chunk->n, true, count_word, &w->words, &w->err);
 }
 
 cadre_err corpus_count(const struct corpus *c, int64_t from, int64_t to, struct corpus_worker *workers,

@@ -13,14 +13,20 @@ struct special_tokens {
     int32_t first[256]; /* the node of each first byte */
 };
 
-/* The tokens among [0, n) whose kind is control, unknown or user-defined. */
+/* The tokens among [0, n) whose kind is control, unknown or user-defined, and whose flags (NULL: none set) say
+ * TOKEN_NORMALIZED or not, as `normalized`. */
 cadre_err special_tokens_init(struct special_tokens *s, const struct text_span *tokens, const unsigned char *kinds,
-                              int64_t n, cadre_error *err);
+                              const unsigned char *flags, int64_t n, bool normalized, cadre_error *err);
 void special_tokens_free(struct special_tokens *s);
+bool special_tokens_any(const struct special_tokens *s);
 
-/* The first match in text[from, n): its place into *at, its length into *len; returns the id, or -1 (*at = n). Unless
- * `all`, only user-defined tokens match. */
-int32_t special_tokens_next(const struct special_tokens *s, const char *text, size_t n, size_t from, bool all,
-                            size_t *at, size_t *len);
+struct special_match {
+    int32_t id; /* -1: none */
+    size_t start, end;
+};
+
+/* The first match in text[from, n). Unless `all`, only user-defined tokens match. */
+struct special_match special_tokens_next(const struct special_tokens *s, const char *text, size_t n, size_t from,
+                                         bool all);
 
 #endif

@@ -15,14 +15,23 @@ struct array {
     real *x;
 };
 
+static int64_t n_arrays(const struct model *m)
+{
+    return m->n_params * (OPTIMIZER_MAX_STATES + 1);
+}
+
+/* false: there is no i-th one */
 static bool array_at(int64_t i, const struct model *m, const struct optimizer *o, real *const *state, struct array *a)
 {
-    int64_t which = i / (o->n_states + 1), part = i % (o->n_states + 1);
+    int64_t which = i / (OPTIMIZER_MAX_STATES + 1), part = i % (OPTIMIZER_MAX_STATES + 1);
     const struct param *p = &m->params[which];
+    const struct optimizer_rule *rule = optimizer_rule_of(o, p);
+    if (part > (rule ? rule->n_states : 0))
+        return false;
     a->param = p;
-    a->x = part == 0 ? p->t.x : state[which * o->n_states + part - 1];
-    snprintf(a->name, sizeof a->name, "%s.%s", part == 0 ? "w" : o->state_names[part - 1], p->name);
-    return part == 0 || p->by_gradient;
+    a->x = part == 0 ? p->t.x : state[which * OPTIMIZER_MAX_STATES + part - 1];
+    snprintf(a->name, sizeof a->name, "%s.%s", part == 0 ? "w" : rule->state_names[part - 1], p->name);
+    return true;
 }
 
 /* What a checkpoint says in its metadata, as text, so that 64 bits and doubles survive exactly (doubles are written as
@@ -58,7 +67,7 @@ static cadre_err hash_all(const struct counters *c, const struct model *m, const
     CHECK(err, h, CADRE_E_MEMORY, "no memory to hash a checkpoint");
     XXH3_64bits_reset(h);
     XXH3_64bits_update(h, c, sizeof *c);
-    for (int64_t i = 0; i < m->n_params * (o->n_states + 1); i++)
+    for (int64_t i = 0; i < n_arrays(m); i++)
         if (array_at(i, m, o, state, &a))
             XXH3_64bits_update(h, a.x, (size_t)tensor_count(&a.param->t) * sizeof(real));
     snprintf(out, TEXT, "%016" PRIx64, XXH3_64bits_digest(h));
@@ -133,7 +142,7 @@ static cadre_err get_arrays(const struct safetensors *f, const char *path, struc
                             real *const *state, cadre_error *err)
 {
     struct array a;
-    for (int64_t i = 0; i < m->n_params * (o->n_states + 1); i++) {
+    for (int64_t i = 0; i < n_arrays(m); i++) {
         if (!array_at(i, m, o, state, &a))
             continue;
         const struct st_tensor *t = safetensors_find(f, a.name);
@@ -155,7 +164,7 @@ cadre_err checkpoint_write(const char *path, const struct train_config *cfg, con
     struct array a;
     struct counters counters;
     char hash[TEXT];
-    int64_t n = m->n_params * (o->n_states + 1);
+    int64_t n = n_arrays(m);
     counters_print(&counters, cfg, s, run);
     TRY(hash_all(&counters, m, o, state, hash, err));
     TRY(safetensors_writer_open(&w, path, err));

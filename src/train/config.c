@@ -10,6 +10,8 @@
 
 #include "base/fileio.h"
 #include "tensor/dtype.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
 
 enum kind { K_INT, K_REAL, K_BOOL, K_NAME };
 
@@ -80,7 +82,11 @@ static const struct key keys[] = {
     C("train", "warmup_tokens", warmup_tokens, K_INT, 0, 1e15, "0"),
     C("train", "lr", lr, K_REAL, 0, 10, NULL),
     C("train", "lr_final", lr_final, K_REAL, 0, 10, "0"),
+    C("train", "schedule", schedule, K_NAME, 0, 0, "cosine"),
+    C("train", "decay_share", decay_share, K_REAL, 1e-6, 1, "0.2"),
+    C("train", "decay_shape", decay_shape, K_NAME, 0, 0, "sqrt"),
     C("train", "optimizer", optimizer, K_NAME, 0, 0, "adamw"),
+    C("train", "momentum", momentum, K_REAL, 0, 0.999999, "0.95"),
     C("train", "beta1", beta1, K_REAL, 0, 0.999999, "0.9"),
     C("train", "beta2", beta2, K_REAL, 0, 0.999999, "0.95"),
     C("train", "eps", eps, K_REAL, 1e-30, 1, "1e-8"),
@@ -88,8 +94,10 @@ static const struct key keys[] = {
     C("train", "clip", clip, K_REAL, 0, 1e9, "1"), /* 0: no clipping */
     C("train", "init_std", init_std, K_REAL, 0, 10, "0.02"),
     C("train", "precision", precision, K_NAME, 0, 0, "bf16"),
+    C("train", "recompute", recompute, K_BOOL, 0, 0, "false"),
     C("train", "balance", balance, K_NAME, 0, 0, "global"),
     C("train", "balance_weight", balance_weight, K_REAL, 0, 1e3, "0.01"),
+    C("train", "router_loss_weight", router_loss_weight, K_REAL, 0, 1e3, "0.01"), /* of a router's own loss */
     C("train", "z_weight", z_weight, K_REAL, 0, 1e3, "0.001"),
     C("train", "bias_rate", bias_rate, K_REAL, 0, 1, "0.001"),
     C("train", "seed", seed, K_INT, 0, 9e15, "1"),
@@ -205,12 +213,11 @@ static cadre_err fill_spec(struct parse *p)
         .norm_eps = (real)m->norm_eps,
         .tied = m->tied,
         .n_head = m->heads,
-        .n_kv_head = m->kv_heads ? m->kv_heads : m->heads,
-        .head_dim = m->head_dim ? m->head_dim : m->width / m->heads,
+        .n_kv_head = m->kv_heads,
+        .head_dim = m->head_dim,
         .qkv_bias = m->qkv_bias,
         .rope_pairs = m->rope_pairs,
         .rope_base = (real)m->rope_base,
-        .rope_linear = 1,
         .n_dense_leading = m->dense_leading,
         .dense_ff = m->dense_ff,
         .n_expert = (int)m->experts,
@@ -226,7 +233,7 @@ static cadre_err fill_spec(struct parse *p)
                    .normalize = m->normalize,
                    .scale = (real)m->router_scale},
     };
-    s->v_dim = s->n_rot = s->head_dim;
+    s->v_dim = s->head_dim;
     static const char *const norms[] = {"none", "head", "full"};
     int norm = 0;
     while (norm < 3 && strcmp(norms[norm], m->qk_norm) != 0)
@@ -237,8 +244,39 @@ static cadre_err fill_spec(struct parse *p)
     snprintf(s->family, sizeof s->family, "%.*s", (int)sizeof s->family - 1, m->family);
     CHECK(p->err, s->router.kind, CADRE_E_ARG, "%s: [model] router: there is no router '%s'", p->file, m->router);
     CHECK(p->err, s->expert_kind, CADRE_E_ARG, "%s: [model] expert_kind: there is no kind '%s'", p->file, m->expert);
+    spec_defaults(s);
     cadre_err rc = spec_check(s, p->err);
     return rc ? error_wrap(p->err, rc, "%s: [model]", p->file) : CADRE_OK;
+}
+
+/* Keys of [train] that act with one choice of another key only. */
+static cadre_err check_acting(const struct parse *p, const char *name, bool acts, const char *with)
+{
+    for (int i = 0; i < N_KEYS; i++)
+        CHECK(p->err, acts || !p->given[i] || strcmp(keys[i].name, name) != 0, CADRE_E_ARG,
+              "%s: [train] %s acts with %s only; leave it out", p->file, name, with);
+    return CADRE_OK;
+}
+
+static cadre_err check_schedule(const struct parse *p)
+{
+    const struct train_config *c = p->cfg;
+    const struct schedule *s = schedule_find(c->schedule);
+    CHECK(p->err, s, CADRE_E_ARG, "%s: [train] schedule: expected %s, found '%s'", p->file, schedule_names(),
+          c->schedule);
+    CHECK(p->err, strcmp(c->decay_shape, "sqrt") == 0 || strcmp(c->decay_shape, "linear") == 0, CADRE_E_ARG,
+          "%s: [train] decay_shape: expected sqrt or linear, found '%s'", p->file, c->decay_shape);
+    TRY(check_acting(p, "decay_share", s->decays_late, "schedule = wsd"));
+    TRY(check_acting(p, "decay_shape", s->decays_late, "schedule = wsd"));
+    return check_acting(p, "lr_final", s->decays, "a schedule that decays");
+}
+
+static cadre_err check_optimizer(const struct parse *p)
+{
+    const struct optimizer *o = optimizer_find(p->cfg->optimizer);
+    CHECK(p->err, o, CADRE_E_ARG, "%s: [train] optimizer: expected %s, found '%s'", p->file, optimizer_names(),
+          p->cfg->optimizer);
+    return check_acting(p, "momentum", o->momentum, "optimizer = muon");
 }
 
 static cadre_err check_run(const struct parse *p)
@@ -258,7 +296,8 @@ static cadre_err check_run(const struct parse *p)
           "%s: [train] file_type: expected f32, f16, bf16 or q8_0, found '%s'", p->file, c->file_type);
     CHECK(p->err, strcmp(c->balance, "bias") != 0 || c->spec.router_bias, CADRE_E_ARG,
           "%s: [train] balance = bias moves the selection bias; set [model] router_bias = true", p->file);
-    return CADRE_OK;
+    TRY(check_optimizer(p));
+    return check_schedule(p);
 }
 
 cadre_err train_config_parse(struct train_config *cfg, const char *name, const char *text, cadre_error *err)

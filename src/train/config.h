@@ -31,10 +31,13 @@ struct train_config {
 
     /* [train] */
     int64_t tokens, sequence, batch_tokens, micro_tokens, warmup_tokens;
-    double lr, lr_final; /* cosine from lr to lr_final */
-    double beta1, beta2, eps, weight_decay, clip, init_std;
+    double lr, lr_final; /* schedule: from lr to lr_final */
+    double decay_share;  /* of the run, at its end (wsd) */
+    char schedule[TRAIN_NAME], decay_shape[TRAIN_NAME];
+    bool recompute;
+    double momentum, beta1, beta2, eps, weight_decay, clip, init_std;
     char optimizer[TRAIN_NAME], precision[TRAIN_NAME], balance[TRAIN_NAME], file_type[TRAIN_NAME];
-    double balance_weight, z_weight, bias_rate;
+    double balance_weight, router_loss_weight, z_weight, bias_rate;
     int64_t seed, log_steps, eval_steps, eval_tokens;
     double checkpoint_minutes;
 

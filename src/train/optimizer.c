@@ -15,8 +15,11 @@ static void adamw_step(const struct kernels *k, const struct optimizer_step *s, 
              (real)c->beta2, (real)c->eps, p->matrix ? (real)c->weight_decay : 0, (real)c1, (real)c2);
 }
 
+const struct optimizer_rule rule_adamw = {2, {"m", "v"}, adamw_step, NULL};
+
 static const struct optimizer rows[] = {
-    {"adamw", 2, {"m", "v"}, adamw_step},
+    {"adamw", &rule_adamw, &rule_adamw, false},
+    {"muon", &rule_muon, &rule_adamw, true},
 };
 
 const struct optimizer *optimizer_find(const char *name)
@@ -27,11 +30,23 @@ const struct optimizer *optimizer_find(const char *name)
     return NULL;
 }
 
+const char *optimizer_names(void)
+{
+    return "adamw or muon";
+}
+
+const struct optimizer_rule *optimizer_rule_of(const struct optimizer *o, const struct param *p)
+{
+    if (!p->by_gradient)
+        return NULL;
+    return p->layer >= 0 && p->matrix && !p->no_quantize ? o->hidden : o->other;
+}
+
 enum { SLICE = 1 << 16 };
 
-/* Parameters that gradients train, as one row of slices. */
+/* Parameters that gradients train (with an optimizer: those that it moves by elements), as one row of slices. */
 struct slices {
-    const struct optimizer *o;
+    const struct optimizer *o; /* NULL: all */
     const struct kernels *k;
     const struct optimizer_step *s;
     struct model *m;
@@ -39,26 +54,28 @@ struct slices {
     double *square; /* [n_slices] */
 };
 
-static int64_t slices_of(const struct param *p)
+static int64_t slices_of(const struct slices *a, const struct param *p)
 {
-    return p->by_gradient ? (tensor_count(&p->t) + SLICE - 1) / SLICE : 0;
+    if (!p->by_gradient || (a->o && !optimizer_rule_of(a->o, p)->slice))
+        return 0;
+    return (tensor_count(&p->t) + SLICE - 1) / SLICE;
 }
 
-static int64_t count_slices(const struct model *m)
+static int64_t count_slices(const struct slices *a)
 {
     int64_t n = 0;
-    for (int64_t i = 0; i < m->n_params; i++)
-        n += slices_of(&m->params[i]);
+    for (int64_t i = 0; i < a->m->n_params; i++)
+        n += slices_of(a, &a->m->params[i]);
     return n;
 }
 
-static int64_t find_slice(const struct model *m, int64_t item, int64_t *from, int64_t *n)
+static int64_t find_slice(const struct slices *a, int64_t item, int64_t *from, int64_t *n)
 {
     int64_t i = 0;
-    for (; item >= slices_of(&m->params[i]); i++)
-        item -= slices_of(&m->params[i]);
+    for (; item >= slices_of(a, &a->m->params[i]); i++)
+        item -= slices_of(a, &a->m->params[i]);
     *from = item * SLICE;
-    *n = min_i64(SLICE, tensor_count(&m->params[i].t) - *from);
+    *n = min_i64(SLICE, tensor_count(&a->m->params[i].t) - *from);
     return i;
 }
 
@@ -66,30 +83,38 @@ static void step_slice(void *arg, int64_t item, int worker)
 {
     (void)worker;
     struct slices *a = arg;
-    int64_t from, n, i = find_slice(a->m, item, &from, &n);
-    a->o->step(a->k, a->s, &a->m->params[i], a->state + i * a->o->n_states, from, n);
+    int64_t from, n, i = find_slice(a, item, &from, &n);
+    struct param *p = &a->m->params[i];
+    optimizer_rule_of(a->o, p)->slice(a->k, a->s, p, a->state + i * OPTIMIZER_MAX_STATES, from, n);
 }
 
-void optimizer_run(const struct optimizer *o, const struct kernels *k, struct pool *pool,
-                   const struct optimizer_step *s, struct model *m, real *const *state)
+void optimizer_run(const struct optimizer *o, struct op_ctx *c, const struct optimizer_step *s, struct model *m,
+                   real *const *state)
 {
-    struct slices a = {.o = o, .k = k, .s = s, .m = m, .state = state};
-    pool_run(pool, count_slices(m), step_slice, &a);
+    struct slices a = {.o = o, .k = c->k, .s = s, .m = m, .state = state};
+    if (!c->dry)
+        pool_run(c->pool, count_slices(&a), step_slice, &a);
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const struct optimizer_rule *rule = optimizer_rule_of(o, &m->params[i]);
+        if (rule && rule->matrices)
+            rule->matrices(c, s, &m->params[i], state + i * OPTIMIZER_MAX_STATES);
+    }
 }
 
 static void square_slice(void *arg, int64_t item, int worker)
 {
     (void)worker;
     struct slices *a = arg;
-    int64_t from, n, i = find_slice(a->m, item, &from, &n);
+    int64_t from, n, i = find_slice(a, item, &from, &n);
     const real *g = a->m->params[i].t.g + from;
     a->square[item] = (double)a->k->dot(g, g, n);
 }
 
 double gradient_norm(const struct kernels *k, struct pool *pool, struct model *m)
 {
-    int64_t n = count_slices(m);
-    struct slices a = {.k = k, .m = m, .square = malloc((size_t)n * sizeof(double))};
+    struct slices a = {.k = k, .m = m};
+    int64_t n = count_slices(&a);
+    a.square = malloc((size_t)n * sizeof(double));
     if (!a.square)
         return NAN; /* the trainer stops on it as on any gradient that is not a number */
     pool_run(pool, n, square_slice, &a);
@@ -98,13 +123,4 @@ double gradient_norm(const struct kernels *k, struct pool *pool, struct model *m
         sum += a.square[i];
     free(a.square);
     return sqrt(sum);
-}
-
-double learning_rate(const struct train_config *c, int64_t tokens)
-{
-    if (tokens + c->batch_tokens < c->warmup_tokens)
-        return c->lr * (double)(tokens + c->batch_tokens) / (double)c->warmup_tokens;
-    double span = (double)(c->tokens - c->warmup_tokens);
-    double t = span > 0 ? fmin(1, fmax(0, (double)(tokens - c->warmup_tokens) / span)) : 0;
-    return c->lr_final + 0.5 * (c->lr - c->lr_final) * (1 + cos(M_PI * t));
 }

@@ -17,6 +17,7 @@
 #include "train/checkpoint.h"
 #include "train/log.h"
 #include "train/optimizer.h"
+#include "train/schedule.h"
 #include "train/vocabulary.h"
 
 /* Ways to keep experts evenly used: which terms of moe/balance.h are on. */
@@ -47,7 +48,7 @@ struct trainer {
     struct model *model;
     real *state_memory;
     size_t state_bytes;
-    real **state; /* [n_params * n_states] */
+    real **state; /* [n_params * OPTIMIZER_MAX_STATES] */
     struct arena arena;
     struct run_state run;
     int64_t saved_step; /* of the last checkpoint */
@@ -60,6 +61,7 @@ struct trainer {
     struct routing *routing; /* [n_layer] */
     int64_t *count;          /* [n_layer, n_expert] tokens per expert, this step */
     double router_entropy;   /* of the last micro-batch looked at */
+    uint64_t memory;         /* planned in all */
 };
 
 /* ---- set-up -------------------------------------------------------------------------------------------- */
@@ -144,21 +146,26 @@ static cadre_err make_data(struct trainer *t, cadre_error *err)
                         err);
 }
 
+static int n_states(const struct trainer *t, int64_t param)
+{
+    const struct optimizer_rule *rule = optimizer_rule_of(t->optimizer, &t->model->params[param]);
+    return rule ? rule->n_states : 0;
+}
+
 static cadre_err make_state(struct trainer *t, cadre_error *err)
 {
-    int n_states = t->optimizer->n_states;
-    size_t n = 0;
+    size_t n = 0, n_params = (size_t)t->model->n_params;
     for (int64_t i = 0; i < t->model->n_params; i++)
-        n += (size_t)tensor_count(&t->model->params[i].t) * (size_t)n_states;
+        n += (size_t)tensor_count(&t->model->params[i].t) * (size_t)n_states(t, i);
     t->state_bytes = n * sizeof(real);
-    t->state = calloc((size_t)t->model->n_params * (size_t)n_states, sizeof *t->state);
+    t->state = calloc(n_params * OPTIMIZER_MAX_STATES, sizeof *t->state);
     CHECK(err, t->state, CADRE_E_MEMORY, "no memory for the optimizer");
     real *p = mmap(NULL, t->state_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(err, p != MAP_FAILED, CADRE_E_MEMORY, "no memory for %zu bytes of optimizer state", t->state_bytes);
     t->state_memory = p;
     for (int64_t i = 0; i < t->model->n_params; i++)
-        for (int j = 0; j < n_states; j++) {
-            t->state[i * n_states + j] = p;
+        for (int j = 0; j < n_states(t, i); j++) {
+            t->state[i * OPTIMIZER_MAX_STATES + j] = p;
             p += tensor_count(&t->model->params[i].t);
         }
     return CADRE_OK;
@@ -192,7 +199,8 @@ static struct batch whole_sequences(struct trainer *t, int64_t n_seq)
                           .token = t->token,
                           .position = t->position,
                           .row_start = t->row_start,
-                          .routing = t->routing};
+                          .routing = t->routing,
+                          .recompute = t->cfg.recompute};
 }
 
 static struct op_ctx context(struct trainer *t, struct arena *arena, struct tape *tape)
@@ -206,21 +214,30 @@ static struct op_ctx context(struct trainer *t, struct arena *arena, struct tape
                            .plan = arena->measuring ? &t->arena : NULL};
 }
 
-/* Count the layer's decisions and add its balance terms to the loss. */
-static struct tensor *add_balance(struct trainer *t, struct op_ctx *c, int64_t layer, int64_t n_tok,
-                                  struct tensor *loss)
+/* The balance terms of one decision, weighted; count: of the whole step so far. */
+static struct tensor *balance_terms(struct trainer *t, struct op_ctx *c, const struct router_config *router,
+                                    const struct routing *r, const int64_t *count, struct tensor *loss)
 {
-    const struct router_config *router = &t->model->layers[layer].moe.router;
-    const struct routing *r = &t->routing[layer];
-    int64_t *count = t->count + layer * router->n_expert;
-    if (!c->dry)
-        balance_count(r->id, n_tok * router->k, router->n_expert, count);
     if (t->balance->loss && t->cfg.balance_weight > 0) {
         struct tensor *b = balance_switch(c, router, r, t->balance->whole_batch ? count : NULL);
         loss = op_add(c, loss, op_scale(c, b, (real)t->cfg.balance_weight));
     }
     if (t->cfg.z_weight > 0)
         loss = op_add(c, loss, op_scale(c, balance_z(c, r), (real)t->cfg.z_weight));
+    if (router->kind->loss && t->cfg.router_loss_weight > 0)
+        loss = op_add(c, loss, op_scale(c, router->kind->loss(c, router, r), (real)t->cfg.router_loss_weight));
+    return loss;
+}
+
+/* Count the layer's decisions and add their balance terms to the loss. */
+static struct tensor *add_balance(struct trainer *t, struct op_ctx *c, int64_t layer, struct tensor *loss)
+{
+    const struct router_config *router = &t->model->layers[layer].moe.router;
+    int64_t *count = t->count + layer * t->cfg.spec.router.n_expert;
+    if (!c->dry)
+        balance_count(&t->routing[layer], router->n_expert, count);
+    for (const struct routing *r = &t->routing[layer]; r; r = r->next)
+        loss = balance_terms(t, c, router, r, count, loss);
     return loss;
 }
 
@@ -254,13 +271,13 @@ static cadre_err micro_step(struct trainer *t, struct arena *arena, real scale, 
     struct op_ctx c = context(t, arena, &tape);
     struct batch b = whole_sequences(t, t->cfg.micro_tokens / t->cfg.sequence);
     size_t mark = arena_mark(arena);
-    struct tensor *logits = model_forward(&c, t->model, &b, err);
-    if (!logits)
+    struct tensor *x = model_hidden(&c, t->model, &b, err);
+    if (!x)
         return err ? err->code : CADRE_E_ARG;
-    struct tensor *loss = op_cross_entropy(&c, logits, t->target), *total = loss;
+    struct tensor *loss = model_loss(&c, t->model, x, t->target), *total = loss;
     for (int64_t l = 0; l < t->cfg.spec.n_layer; l++)
         if (spec_layer_is_moe(&t->cfg.spec, l))
-            total = add_balance(t, &c, l, b.n_tok, total);
+            total = add_balance(t, &c, l, total);
     if (!c.dry) {
         *loss_out = (double)loss->x[0];
         t->router_entropy = routing_entropy(t, b.n_tok);
@@ -276,10 +293,10 @@ static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_se
     struct op_ctx c = context(t, arena, NULL);
     struct batch b = whole_sequences(t, n_seq);
     size_t mark = arena_mark(arena);
-    struct tensor *logits = model_forward(&c, t->model, &b, err);
-    if (!logits)
+    struct tensor *x = model_hidden(&c, t->model, &b, err);
+    if (!x)
         return err ? err->code : CADRE_E_ARG;
-    struct tensor *loss = op_cross_entropy(&c, logits, t->target);
+    struct tensor *loss = model_loss(&c, t->model, x, t->target);
     if (!c.dry)
         *nats += (double)loss->x[0] * (double)b.n_tok;
     arena_reset(arena, mark);
@@ -296,7 +313,11 @@ static cadre_err plan_memory(struct trainer *t, cadre_error *err)
     TRY(arena_init(&t->arena, OP_PLAN_BYTES, err));
     TRY(micro_step(t, &measure, 1, &unused, err));
     TRY(micro_eval(t, &measure, t->cfg.micro_tokens / t->cfg.sequence, &unused, err));
+    struct op_ctx c = context(t, &measure, NULL);
+    struct optimizer_step s = {.cfg = &t->cfg};
+    optimizer_run(t->optimizer, &c, &s, t->model, t->state);
     arena_destroy(&t->arena);
+    t->memory = t->model->bytes + t->state_bytes + measure.peak;
     return arena_init(&t->arena, measure.peak, err);
 }
 
@@ -359,7 +380,8 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
                                .step = t->run.step + 1,
                                .lr = (real)lr,
                                .grad_scale = (real)(c->clip > 0 && norm > c->clip ? c->clip / norm : 1)};
-    optimizer_run(t->optimizer, &t->kernels, t->pool, &s, t->model, t->state);
+    struct op_ctx ctx = context(t, &t->arena, NULL);
+    optimizer_run(t->optimizer, &ctx, &s, t->model, t->state);
     if (t->balance->bias)
         update_biases(t);
     t->run.step++;
@@ -372,7 +394,8 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
                                 .lr = lr,
                                 .grad_norm = norm,
                                 .tokens_per_s = (double)c->batch_tokens / (clock_now() - start),
-                                .router_entropy = t->router_entropy};
+                                .router_entropy = t->router_entropy,
+                                .memory = t->memory};
     int64_t n_moe = 0;
     for (int64_t l = 0; l < c->spec.n_layer; l++) {
         if (!spec_layer_is_moe(&c->spec, l))
@@ -449,6 +472,7 @@ static cadre_err tell_evaluation(struct trainer *t, cadre_error *err)
                               .tokens = t->run.tokens,
                               .tokens_total = t->cfg.tokens,
                               .loss = loss,
+                              .memory = t->memory,
                               .n_domains = t->n_domains,
                               .domain_names = names,
                               .domain_bits = bits};
@@ -520,7 +544,6 @@ static cadre_err open_trainer(struct trainer *t, cadre_error *err)
     CHECK(err, t->balance, CADRE_E_ARG, "%s: [train] balance: expected none, switch, global or bias, found '%s'",
           o->config, t->cfg.balance);
     t->optimizer = optimizer_find(t->cfg.optimizer);
-    CHECK(err, t->optimizer, CADRE_E_ARG, "%s: [train] optimizer: there is no '%s'", o->config, t->cfg.optimizer);
     cadre_err rc = spec_can_write(&t->cfg.spec, err); /* better now than after the training */
     if (rc)
         return error_wrap(err, rc, "%s: [model]", o->config);

@@ -276,8 +276,8 @@ static void wrong_tensors_are_refused(void **state)
         {1, {UINT64_MAX}, 0, 0, CADRE_E_FORMAT, "product below"},
         {2, {1ull << 32, 1ull << 31}, 0, 0, CADRE_E_FORMAT, "product below"},
         {2, {1ull << 31, 1ull << 31}, 0, 0, CADRE_E_FORMAT, "overflow"},
-        {1, {8}, 12, 0, CADRE_E_UNSUPPORTED, "tensor 'one'"},
-        {1, {8}, 12, 0, CADRE_E_UNSUPPORTED, "unsupported type: tensor type number 12"},
+        {1, {8}, 9, 0, CADRE_E_UNSUPPORTED, "tensor 'one'"},
+        {1, {8}, 99, 0, CADRE_E_UNSUPPORTED, "unsupported type: tensor type number 99"},
         {1, {8}, UINT32_MAX, 0, CADRE_E_UNSUPPORTED, "4294967295"},
         {2, {16, 2}, 8, 0, CADRE_E_FORMAT, "multiple of 32"}, /* 32 numbers, but rows of 16 */
         {1, {8}, 0, 16, CADRE_E_FORMAT, "multiple of 32"},
@@ -567,7 +567,7 @@ static void golden_files_open(void **state)
     int opened = 0, unsupported = 0;
     int seen = open_golden("models", &opened, &unsupported) + open_golden("tokenizers", &opened, &unsupported);
     assert_true(seen > 0 && opened > 0);
-    print_message("%d GGUF files opened, %d of types that are not known\n", opened, unsupported);
+    assert_int_equal(unsupported, 0);
 }
 #endif
 

@@ -145,29 +145,58 @@ static void bytes_do_not_depend_on_threads_batch_or_list(void **state)
         }
 }
 
+/* n rows of k weights as a file may have them. Formats that are only read get random bytes: any, so that scales are
+ * NaN, infinite and huge too, or only blocks of moderate numbers. */
+static void *random_rows(struct rng *r, enum dtype type, int64_t n, int64_t k, bool any)
+{
+    const struct dtype_info *t = dtype_info(type);
+    uint64_t bytes;
+    assert_true(dtype_size(type, (uint64_t)(n * k), &bytes));
+    unsigned char *rows = malloc(bytes);
+    if (t->encode && !any) {
+        float *w = normals(r, n * k);
+        t->encode(w, rows, (size_t)(n * k));
+        free(w);
+        return rows;
+    }
+    for (unsigned char *b = rows; b < rows + bytes; b += t->bytes) {
+        float x[PIECE_K], max;
+        do {
+            for (uint32_t i = 0; i < t->bytes; i++)
+                b[i] = (unsigned char)rng_u64(r);
+            t->decode(b, x, t->block);
+            max = 0;
+            for (uint32_t i = 0; i < t->block; i++)
+                max = fabsf(x[i]) <= max ? max : fabsf(x[i]);
+        } while (!any && !(max < 1e4f));
+    }
+    return rows;
+}
+
 /* f32 products are the same bytes on every level, so a level's product of packed weights equals the generic product of
- * the decoded ones. */
+ * the decoded ones, row by row: batches of 1, 7 and 64 rows. */
 static void packed_weights_equal_their_decoded_numbers(void **state)
 {
     (void)state;
     struct rng r;
     rng_seed(&r, 3);
-    enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0};
-    for (int turn = 0; turn < 40; turn++) {
-        enum dtype type = types[turn % 4];
-        int64_t n = (int64_t)rng_below(&r, 200) + 1, k = (int64_t)rng_below(&r, 8) * 32 + 32,
-                m = turn / 4 * turn / 4 + 1;
-        if (turn < 20 && type != DTYPE_Q8_0)
-            k += (int64_t)rng_below(&r, 32);
+    int seen = 0;
+    for (int turn = 0; turn < 4 * DTYPE_COUNT; turn++) {
+        enum dtype type = (enum dtype)(turn % DTYPE_COUNT);
+        const struct dtype_info *info = dtype_info(type);
+        if (!info->weight)
+            continue;
+        static const int64_t batches[] = {1, 7, 64, 7};
+        int64_t n = (int64_t)rng_below(&r, 100) + 1, m = batches[turn / DTYPE_COUNT];
+        int64_t k = ((int64_t)rng_below(&r, 600 / info->block) + 1) * info->block;
         uint64_t bytes;
         assert_true(dtype_size(type, (uint64_t)(n * k), &bytes));
-        float *w = normals(&r, n * k), *a = normals(&r, m * k), *want = malloc((size_t)(m * n) * sizeof *want),
-              *got = malloc((size_t)(m * n) * sizeof *got);
-        void *rows = malloc(bytes);
-        dtype_info(type)->encode(w, rows, (size_t)(n * k));
-        dtype_info(type)->decode(rows, w, (size_t)(n * k));
+        void *rows = random_rows(&r, type, n, k, turn / DTYPE_COUNT == 3);
+        float *w = malloc((size_t)(n * k) * sizeof *w), *a = normals(&r, m * k);
+        float *want = malloc((size_t)(m * n) * sizeof *want), *got = malloc((size_t)(m * n) * sizeof *got);
+        info->decode(rows, w, (size_t)(n * k));
         size_t size = packed_bytes(type, n, k);
-        assert_true(size >= bytes && size % 2 == 0);
+        assert_true(size >= bytes && size <= packed_bytes(type, n + 15, k));
         void *data = aligned_alloc(64, (size + 63) / 64 * 64);
         packed_fill(data, type, rows, n, k);
         struct packed packed = {type, n, k, data};
@@ -190,7 +219,7 @@ static void packed_weights_equal_their_decoded_numbers(void **state)
         for (int l = 0; l < levels.count; l++)
             for (int t = 0; t < 2; t++) {
                 run(&levels.of[l], pools[t], GEMM_F32, &compact, 1);
-                assert_same(dtype_info(type)->name, got, want, m * n);
+                assert_same(info->name, got, want, m * n);
                 if (type == DTYPE_BF16) { /* rounding the weights again changes nothing: packed equals unpacked */
                     float *both = malloc((size_t)(m * n) * sizeof *both);
                     struct gemm g = plain;
@@ -201,7 +230,31 @@ static void packed_weights_equal_their_decoded_numbers(void **state)
                     free(both);
                 }
             }
+        seen++;
         free(w), free(a), free(want), free(got), free(rows), free(data);
+    }
+    assert_true(seen >= 4 * 35);
+}
+
+/* Decoding a strip's piece on every level gives the bytes of the format's definition. */
+static void decoders_are_the_same_bytes(void **state)
+{
+    (void)state;
+    struct rng r;
+    rng_seed(&r, 6);
+    for (int i = 0; i < DTYPE_COUNT; i++) {
+        const struct dtype_info *info = dtype_info((enum dtype)i);
+        if (!info->weight)
+            continue;
+        enum { N = 40 * PIECE_K };
+        void *rows = random_rows(&r, (enum dtype)i, 1, N, true);
+        float *want = malloc(N * sizeof *want), *got = malloc(N * sizeof *got);
+        info->decode(rows, want, N);
+        for (int l = 0; l < levels.count; l++) {
+            levels.of[l].decode[i](rows, got, N);
+            assert_same(info->name, got, want, N);
+        }
+        free(rows), free(want), free(got);
     }
 }
 
@@ -222,7 +275,7 @@ static void a_split_never_needs_more_than_the_whole(void **state)
     struct rng r;
     rng_seed(&r, 4);
     const struct kernels *ks = &levels.of[levels.count - 1];
-    struct packed packed = {DTYPE_BF16, 0, 0, NULL};
+    struct packed packed[2] = {{.type = DTYPE_BF16}, {.type = DTYPE_F8_E4M3}}; /* with a kernel, and decoded */
     for (int turn = 0; turn < 3000; turn++) {
         enum { COUNT = 24 };
         struct gemm whole = {
@@ -230,7 +283,7 @@ static void a_split_never_needs_more_than_the_whole(void **state)
         whole.a_row = rng_below(&r, 2) ? 1 : whole.k;
         whole.a_col = whole.a_row == 1 ? 256 : 1;
         if (turn % 4 == 0)
-            whole.packed = &packed;
+            whole.packed = &packed[turn / 4 % 2];
         bool rows = turn % 2;
         struct gemm list[COUNT];
         int64_t left = rows ? whole.m : whole.k;
@@ -257,6 +310,7 @@ int main(void)
         cmocka_unit_test(products_are_right),
         cmocka_unit_test(bytes_do_not_depend_on_threads_batch_or_list),
         cmocka_unit_test(packed_weights_equal_their_decoded_numbers),
+        cmocka_unit_test(decoders_are_the_same_bytes),
         cmocka_unit_test(types_without_a_product_have_no_packed_size),
         cmocka_unit_test(a_split_never_needs_more_than_the_whole),
     };

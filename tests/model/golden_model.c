@@ -55,14 +55,19 @@ static double max_difference(const float *a, const float *b, int64_t n)
     return max;
 }
 
-static struct model *open_golden(const char *name)
+static struct model *open_path(const char *format, const char *name)
 {
     char path[4096];
     struct model *m;
     cadre_error err = {0};
-    snprintf(path, sizeof path, "%s/models/%s.gguf", folder, name);
-    assert_ok(model_open(&m, path, NULL, NULL, &err), err);
+    snprintf(path, sizeof path, format, folder, name);
+    assert_ok(model_open(&m, path, MLA_ABSORBED, NULL, NULL, &err), err);
     return m;
+}
+
+static struct model *open_golden(const char *name)
+{
+    return open_path("%s/models/%s.gguf", name);
 }
 
 static void check_hidden(const struct expectation *e, struct tensor *const *hidden, int64_t n_layer)
@@ -184,11 +189,9 @@ static void check_decoding(const struct expectation *e, struct model *m, const i
     kv_free(kv);
 }
 
-static void golden(void **state)
+static void conforms(const char *name, struct model *m, const char *logits)
 {
-    const char *name = *state;
-    struct expectation e = expect(name);
-    struct model *m = open_golden(name);
+    struct expectation e = expect(logits);
     int64_t dim[3];
     int32_t *token = values(&e, "tokens", dim);
     check_batch(name, &e, m, token, dim[0]);
@@ -196,6 +199,22 @@ static void golden(void **state)
     free(token);
     model_free(m);
     safetensors_close(e.st);
+}
+
+static void golden(void **state)
+{
+    conforms(*state, open_golden(*state), *state);
+}
+
+/* Hugging Face directories with the weights of a GGUF file. */
+struct twin {
+    const char *folder, *logits;
+};
+
+static void golden_directory(void **state)
+{
+    const struct twin *t = *state;
+    conforms(t->folder, open_path("%s/hf/%s", t->folder), t->logits);
 }
 
 /* Prompts of more than 200 tokens: several blocks of keys, YaRN beyond its original context. */
@@ -239,11 +258,42 @@ int main(int argc, char **argv)
             name                                                                                                       \
         }                                                                                                              \
     }
+#define QUANTS(name)                                                                                                   \
+    GOLDEN(name "-q4_0"), GOLDEN(name "-q4_K_M"), GOLDEN(name "-q6_K"), GOLDEN(name "-q2_K"), GOLDEN(name "-iq4_xs")
+#define TWIN(name, logits)                                                                                             \
+    {                                                                                                                  \
+        "hf/" name, golden_directory, NULL, NULL, &(struct twin)                                                       \
+        {                                                                                                              \
+            name, logits                                                                                               \
+        }                                                                                                              \
+    }
     const struct CMUnitTest tests[] = {
-        GOLDEN("mixtral"),      GOLDEN("llama-dense"),  GOLDEN("qwen3-dense"),   GOLDEN("qwen2moe"),
-        GOLDEN("qwen3moe"),     GOLDEN("olmoe"),        GOLDEN("deepseek"),      GOLDEN("mixtral-f16"),
-        GOLDEN("mixtral-bf16"), GOLDEN("mixtral-q8_0"), GOLDEN("qwen3moe-q8_0"), GOLDEN("olmoe-q8_0"),
-        LONG("mixtral"),        LONG("llama-dense"),    LONG("qwen3moe"),
+        GOLDEN("mixtral"),
+        GOLDEN("llama-dense"),
+        GOLDEN("qwen3-dense"),
+        GOLDEN("qwen2moe"),
+        GOLDEN("qwen3moe"),
+        GOLDEN("olmoe"),
+        GOLDEN("deepseek"),
+        GOLDEN("mixtral-f16"),
+        GOLDEN("mixtral-bf16"),
+        GOLDEN("mixtral-q8_0"),
+        GOLDEN("qwen3moe-q8_0"),
+        GOLDEN("olmoe-q8_0"),
+        QUANTS("mixtral"),
+        QUANTS("qwen3moe"),
+        QUANTS("olmoe"),
+        TWIN("mixtral", "mixtral"),
+        TWIN("mixtral-f32", "mixtral"),
+        TWIN("qwen2_moe", "qwen2moe"),
+        TWIN("qwen2_moe-f32", "qwen2moe"),
+        TWIN("qwen3_moe", "qwen3moe"),
+        TWIN("qwen3_moe-f32", "qwen3moe"),
+        TWIN("olmoe", "olmoe"),
+        TWIN("olmoe-f32", "olmoe"),
+        LONG("mixtral"),
+        LONG("llama-dense"),
+        LONG("qwen3moe"),
     };
     if (argc != 2) {
         fprintf(stderr, "usage: golden_model FOLDER\n");

@@ -87,8 +87,8 @@ static inline real *logits_of(struct model *m, const int32_t *token, int64_t n, 
 
 static inline struct kv_cache *test_kv(const struct model *m, int64_t n_seq, int64_t n_ctx, enum dtype type)
 {
-    const struct spec *s = &m->spec;
-    struct kv_layout layout = {s->n_layer, n_seq, n_ctx, s->n_kv_head * s->head_dim, s->n_kv_head * s->v_dim, type};
+    static struct kv_width width[MODEL_MAX_LAYERS];
+    struct kv_layout layout = model_kv_layout(m, width, n_seq, n_ctx, type);
     struct kv_cache *kv;
     cadre_error err = {0};
     assert_ok(kv_new(&kv, &layout, &err), err);

@@ -44,7 +44,7 @@ static struct model *open_packed(struct pool *pool)
 {
     struct model *m;
     cadre_error err = {0};
-    assert_ok(model_open(&m, path, NULL, pool, &err), err);
+    assert_ok(model_open(&m, path, MLA_ABSORBED, NULL, pool, &err), err);
     return m;
 }
 
@@ -331,7 +331,7 @@ static void wrong_files_are_named_errors(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rewrite(&cases[i].change, good);
         err = (cadre_error){0};
-        cadre_err rc = model_open(&opened, path, NULL, NULL, &err);
+        cadre_err rc = model_open(&opened, path, MLA_ABSORBED, NULL, NULL, &err);
         if (rc == CADRE_OK || opened || !strstr(err.text, cases[i].named))
             fail_msg("expected '%s', found '%s'", cases[i].named, err.text);
         assert_true(rc == CADRE_E_FORMAT || rc == CADRE_E_UNSUPPORTED);
@@ -339,7 +339,7 @@ static void wrong_files_are_named_errors(void **state)
         assert_null(strchr(err.text, '\x1b'));
     }
     rewrite(&(struct change){0}, good); /* the unchanged copy is a model */
-    assert_ok(model_open(&opened, path, NULL, NULL, &err), err);
+    assert_ok(model_open(&opened, path, MLA_ABSORBED, NULL, NULL, &err), err);
     model_free(opened);
     struct gguf *g;
     static const struct change missing = {.drop_tensor = "blk.1.attn_k.weight"};
@@ -364,7 +364,7 @@ static void cut_files_are_errors(void **state)
     assert_int_equal(truncate(path, 60000), 0);
     assert_true(model_open_params(&opened, g, false, &err) == CADRE_E_IO);
     assert_null(opened);
-    assert_true(model_open(&opened, path, NULL, NULL, &err) != CADRE_OK);
+    assert_true(model_open(&opened, path, MLA_ABSORBED, NULL, NULL, &err) != CADRE_OK);
     assert_null(opened);
     gguf_close(g);
     model_free(m);
@@ -390,7 +390,7 @@ static void failing_memory_is_an_error_and_leaks_nothing(void **state)
             alloc_state.countdown = failed + 1;
             opened = NULL;
             if (what == 0) {
-                rc = model_open(&opened, path, NULL, NULL, &err);
+                rc = model_open(&opened, path, MLA_ABSORBED, NULL, NULL, &err);
             } else if (what == 1) {
                 rc = model_open_params(&opened, g, true, &err);
             } else {
@@ -455,6 +455,9 @@ static void vocabularies_come_back(void **state)
                                       .bos = n - 1,
                                       .eos = n - 1,
                                       .eot = -1,
+                                      .eom = -1,
+                                      .sep = -1,
+                                      .mask = -1,
                                       .unk = -1,
                                       .pad = -1,
                                       .add_bos = true};
@@ -472,7 +475,7 @@ static void vocabularies_come_back(void **state)
         assert_ok(model_write(w, m, DTYPE_F16, &err), err);
         assert_ok(gguf_writer_commit(w, &err), err);
         model_free(m);
-        cadre_err rc = model_open(&opened, path, &tok, NULL, &err);
+        cadre_err rc = model_open(&opened, path, MLA_ABSORBED, &tok, NULL, &err);
         if (room < n) {
             assert_int_equal(rc, CADRE_E_FORMAT);
             assert_non_null(strstr(err.text, "tokenizer.ggml.tokens"));
@@ -495,7 +498,7 @@ static void vocabularies_come_back(void **state)
     struct model *m = tiny_model(0), *opened;
     cadre_error err = {0};
     save(m, DTYPE_F32); /* without one: it can still be fed ids */
-    assert_ok(model_open(&opened, path, &tok, NULL, &err), err);
+    assert_ok(model_open(&opened, path, MLA_ABSORBED, &tok, NULL, &err), err);
     assert_true(opened && !tok);
     model_free(opened);
     model_free(m);

@@ -10,7 +10,8 @@ enum { N_LAYER = 2, N_SEQ = 3, N_CTX = 150, K_WIDTH = 320, V_WIDTH = 32 }; /* ke
 
 static struct kv_cache *cache(enum dtype type)
 {
-    struct kv_layout l = {N_LAYER, N_SEQ, N_CTX, K_WIDTH, V_WIDTH, type};
+    static const struct kv_width width[N_LAYER] = {{K_WIDTH, V_WIDTH}, {K_WIDTH, V_WIDTH}};
+    struct kv_layout l = {N_LAYER, N_SEQ, N_CTX, width, type};
     struct kv_cache *kv;
     cadre_error err = {0};
     assert_ok(kv_new(&kv, &l, &err), err);
@@ -127,7 +128,8 @@ static void compressed_caches_are_smaller(void **state)
 static void impossible_layouts_are_refused(void **state)
 {
     (void)state;
-    struct kv_layout good = {1, 1, 10, 32, 32, DTYPE_Q8_0}, l;
+    struct kv_width width = {32, 32}, nothing = {0, 32}, huge = {1ll << 45, 0};
+    struct kv_layout good = {1, 1, 10, &width, DTYPE_Q8_0}, l;
     struct kv_cache *kv;
     cadre_error err = {0};
 #define REFUSED(assignment, code, named)                                                                               \
@@ -140,8 +142,8 @@ static void impossible_layouts_are_refused(void **state)
     } while (0)
     REFUSED(l.type = DTYPE_I32, CADRE_E_UNSUPPORTED, "i32");
     REFUSED(l.type = DTYPE_NONE, CADRE_E_UNSUPPORTED, "unknown");
-    REFUSED(l.k_width = 33, CADRE_E_ARG, "multiples of 32");
-    REFUSED(l.v_width = 8, CADRE_E_ARG, "multiples of 32");
+    REFUSED(l.width = &nothing, CADRE_E_ARG, "layer 0");
+    REFUSED(l.width = &huge, CADRE_E_MEMORY, "memory");
     REFUSED(l.n_ctx = 0, CADRE_E_ARG, "at least one");
     REFUSED(l.n_seq = -1, CADRE_E_ARG, "at least one");
     REFUSED(l.n_ctx = INT64_MAX, CADRE_E_MEMORY, "memory");

@@ -100,7 +100,9 @@ static inline struct layer_case layer_new(struct fixture *f, const struct layer_
         .gate = weight_of(t.p[P_GATE], 0),
         .bias = s->bias ? t.bias : NULL,
         .kind = &expert_swiglu,
-        .experts = {weight_of(t.p[P_EXPERT_GATE], e), weight_of(t.p[P_EXPERT_UP], e), weight_of(t.p[P_EXPERT_DOWN], e)},
+        .experts = {.gate = weight_of(t.p[P_EXPERT_GATE], e),
+                    .up = weight_of(t.p[P_EXPERT_UP], e),
+                    .down = weight_of(t.p[P_EXPERT_DOWN], e)},
     };
     if (s->shared_ff) {
         t.l.shared.gate = weight_of(t.p[P_SHARED_GATE], 0);
@@ -156,7 +158,7 @@ static inline double *layer_reference(const struct layer_case *t, const int32_t 
                           t->p[P_EXPERT_UP]->x + e * ff * d, t->p[P_EXPERT_DOWN]->x + e * d * ff, d, ff);
         }
         double g = t->l.shared_gate ? 1 / (1 + exp(-dot_d(t->p[P_SIGMOID]->x, x, d))) : 1;
-        if (t->l.shared.gate.n)
+        if (t->l.shared.down.n)
             ffn_add_d(y + i * d, g, x, t->p[P_SHARED_GATE]->x, t->p[P_SHARED_UP]->x, t->p[P_SHARED_DOWN]->x, d,
                       t->l.shared.gate.n);
     }

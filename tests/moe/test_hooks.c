@@ -36,7 +36,7 @@ static void steer_decide(void *self, struct decision *d)
 static struct tensor *forward(struct fixture *f, struct layer_case *t, const struct moe_hooks *hooks, struct routing *r)
 {
     cadre_error e = {0};
-    struct tensor *y = moe_forward(&f->c, &t->l, t->p[P_X], hooks, r, &e);
+    struct tensor *y = moe_forward(&f->c, &t->l, t->p[P_X], &(struct moe_pass){.hooks = hooks}, r, &e);
     if (!y)
         fail_msg("%s", e.text);
     return y;
@@ -111,7 +111,7 @@ static void no_expert_at_all_leaves_the_shared_one(void **s)
     real *r = random_reals(f, N * D);
     f->c.tape = &f->tape;
     struct tensor *y = forward(f, &t, &(struct moe_hooks){.filter = &filter}, NULL);
-    struct tensor *shared = ffn_forward(&f->c, &t.l.shared, t.p[P_X]);
+    struct tensor *shared = expert_swiglu.forward(&f->c, &t.l.shared, t.p[P_X], NULL);
     assert_memory_equal(y->x, shared->x, N * D * sizeof(real));
     f->tape.last = NULL;
     y = forward(f, &t, &(struct moe_hooks){.filter = &filter}, NULL);
@@ -225,7 +225,8 @@ static void a_failing_source_is_the_layers_error(void **s)
     struct shelf shelf = {.fail = CADRE_E_IO};
     const struct expert_source source = {&shelf, shelf_acquire, shelf_release};
     cadre_error e = {0};
-    assert_null(moe_forward(&f->c, &t.l, t.p[P_X], &(struct moe_hooks){.source = &source}, NULL, &e));
+    assert_null(moe_forward(&f->c, &t.l, t.p[P_X], &(struct moe_pass){.hooks = &(struct moe_hooks){.source = &source}},
+                            NULL, &e));
     assert_int_equal(e.code, CADRE_E_IO);
     assert_string_equal(e.text, "the shelf fell over");
     assert_int_equal(shelf.n_released, 0); /* nothing was lent */
@@ -335,7 +336,7 @@ static void a_plan_without_hooks_holds_with_them(void **s)
     dry.plan = &f->arena;
     dry.arena = &measure;
     cadre_error e = {0};
-    assert_non_null(moe_forward(&dry, &t.l, t.p[P_X], &hooks, &r, &e));
+    assert_non_null(moe_forward(&dry, &t.l, t.p[P_X], &(struct moe_pass){.hooks = &hooks}, &r, &e));
     assert_int_equal(shelf.n_acquired, 0);
     size_t before = f->arena.used;
     forward(f, &t, &hooks, &r);

@@ -74,12 +74,13 @@ static void equal_experts_are_a_dense_layer(void **s)
                                    grad_param2(&f->rng, 24, 13)};
         for (int m = 0; m < 3; m++)
             copy_expert(t.p[P_EXPERT_GATE + m], dense[m], N_EXPERT);
-        struct expert_weights w = {weight_of(dense[0], 0), weight_of(dense[1], 0), weight_of(dense[2], 0)};
+        struct expert_weights w = {
+            .gate = weight_of(dense[0], 0), .up = weight_of(dense[1], 0), .down = weight_of(dense[2], 0)};
         real *r = random_reals(f, tensor_count(x));
         cadre_error e = {0};
 
         f->c.tape = &f->tape;
-        struct tensor *want = ffn_forward(&f->c, &w, x);
+        struct tensor *want = expert_swiglu.forward(&f->c, &w, x, NULL);
         backward_from(f, want, r);
         struct tensor *y = moe_forward(&f->c, &t.l, t.p[P_X], NULL, NULL, &e);
         backward_from(f, y, r);

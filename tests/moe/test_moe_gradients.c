@@ -67,7 +67,7 @@ static struct tensor *build_losses(struct op_ctx *c, struct tensor **p, void *ar
     const struct loss_case *t = arg;
     struct route_in in = {.logits = p[0]};
     struct routing r = {0};
-    t->cfg.kind->choose(c, &t->cfg, &in, &r);
+    router_choose(c, &t->cfg, &in, &r);
     struct tensor *both = op_add(c, balance_switch(c, &t->cfg, &r, t->counts), balance_z(c, &r));
     return both;
 }

@@ -9,7 +9,7 @@ static void table_finds_every_row_by_its_name(void **s)
     int n = 0;
     for (; router_at(n); n++)
         assert_ptr_equal(router_find(router_at(n)->name), router_at(n));
-    assert_int_equal(n, 2);
+    assert_true(n > 2);
     assert_null(router_at(-1));
     assert_null(router_find("soft"));
     assert_ptr_equal(router_find("sigmoid"), &router_sigmoid);
@@ -55,7 +55,7 @@ static struct routing route(struct fixture *f, const struct router_config *cfg, 
 {
     struct route_in in = {.logits = op_wrap(&f->c, logits, n, cfg->n_expert), .bias = bias};
     struct routing r = {0};
-    cfg->kind->choose(&f->c, cfg, &in, &r);
+    router_choose(&f->c, cfg, &in, &r);
     cfg->kind->weigh(&f->c, cfg, &r);
     return r;
 }

@@ -29,9 +29,13 @@ struct unary_case {
     unary_op *op;
 };
 static const struct unary_case unary_cases[] = {
-    {"silu", op_silu},           {"gelu", op_gelu},       {"relu2", op_relu2},     {"sigmoid", op_sigmoid},
-    {"tanh", op_tanh},           {"softmax", op_softmax}, {"row_sum", op_row_sum}, {"col_mean", op_col_mean},
-    {"logsumexp", op_logsumexp}, {"sum", op_sum},         {"mean", op_mean},       {"softplus", op_softplus},
+    {"silu", op_silu},         {"gelu", op_gelu},
+    {"relu", op_relu},         {"relu2", op_relu2},
+    {"sigmoid", op_sigmoid},   {"tanh", op_tanh},
+    {"softmax", op_softmax},   {"row_sum", op_row_sum},
+    {"col_mean", op_col_mean}, {"logsumexp", op_logsumexp},
+    {"sum", op_sum},           {"mean", op_mean},
+    {"softplus", op_softplus}, {"normal_cdf", op_normal_cdf},
 };
 
 static struct tensor *build_unary(struct op_ctx *c, struct tensor **p, void *arg)
@@ -438,6 +442,47 @@ static void cross_entropy(void **s)
     }
 }
 
+/* p = x [rows, 12], W [cols, 12]; chunks of 256 rows */
+static struct tensor *build_head(struct op_ctx *c, struct tensor **p, void *arg)
+{
+    struct weight *w = op_struct(c, sizeof *w);
+    *w = (struct weight){.n = p[1]->dim[0], .k = p[1]->dim[1], .param = p[1]};
+    return op_head_loss(c, p[0], w, arg);
+}
+
+/* x and W have other uses, whose gradients are there first (x) or come later (W). */
+static struct tensor *build_head_twice(struct op_ctx *c, struct tensor **p, void *arg)
+{
+    struct weight *w = op_struct(c, sizeof *w);
+    *w = (struct weight){.n = p[1]->dim[0], .k = p[1]->dim[1], .param = p[1]};
+    struct tensor *x = op_scale(c, p[0], (real)0.5);
+    struct tensor *loss = op_add(c, op_mean(c, op_linear(c, x, w, NULL)), op_scale(c, op_head_loss(c, x, w, arg), 3));
+    return op_add(c, loss, op_mean(c, op_mul(c, x, x)));
+}
+
+static void head_loss(void **s)
+{
+    (void)s;
+    static const int64_t head_shapes[][2] = {{1, 3}, {7, 20}, {300, 17}, {512, 33}, {600, 5}};
+    struct rng rng;
+    init(&rng);
+    int32_t target[600];
+    for (size_t shape = 0; shape < sizeof head_shapes / sizeof *head_shapes; shape++) {
+        int64_t rows = head_shapes[shape][0], cols = head_shapes[shape][1];
+        struct tensor *p[] = {grad_param2(&rng, rows, 12), grad_param2(&rng, cols, 12)};
+        random_ids(&rng, target, rows, cols);
+        gradcheck(&ctx, &rng, "head_loss", build_head, target, 2, p);
+        gradcheck(&ctx, &rng, "head_loss, shared", build_head_twice, target, 2, p);
+        p[1]->track = false;
+        gradcheck(&ctx, &rng, "head_loss, frozen matrix", build_head, target, 2, p);
+        p[0]->track = false, p[1]->track = true;
+        gradcheck(&ctx, &rng, "head_loss, fixed input", build_head, target, 2, p);
+        memset(target, -1, sizeof target);
+        gradcheck(&ctx, &rng, "head_loss without targets", build_head, target, 2, p);
+        free_all(2, p);
+    }
+}
+
 /* ---- graphs: what single operators cannot show */
 
 /* p = x [6, 8], W [8, 8], b [8]: W and b used twice, views of an operator's output, of a view and of a parameter, a
@@ -538,6 +583,7 @@ int main(void)
         cmocka_unit_test(dispatch_with_holes),
         cmocka_unit_test(dispatch_then_combine_is_identity),
         cmocka_unit_test(cross_entropy),
+        cmocka_unit_test(head_loss),
         cmocka_unit_test(shared_weights_and_views),
         cmocka_unit_test(residual_stream),
         cmocka_unit_test(gradients_accumulate),

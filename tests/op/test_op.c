@@ -87,12 +87,13 @@ static void unary_values(void **state)
     x->x[0] = 0, x->x[1] = 30, x->x[2] = -30;
     struct tensor *silu = op_silu(&w->c, x), *gelu = op_gelu(&w->c, x), *relu2 = op_relu2(&w->c, x),
                   *sigmoid = op_sigmoid(&w->c, x), *t = op_tanh(&w->c, x), *scale = op_scale(&w->c, x, 3),
-                  *swiglu = op_swiglu(&w->c, x, t), *softplus = op_softplus(&w->c, x);
+                  *swiglu = op_swiglu(&w->c, x, t), *softplus = op_softplus(&w->c, x), *relu = op_relu(&w->c, x);
     for (int i = 0; i < 3000; i++) {
         double v = (double)x->x[i], s = 1 / (1 + exp(-v));
         assert_near((double)sigmoid->x[i], s, 1e-6);
         assert_near((double)silu->x[i], v * s, 1e-6);
         assert_near((double)gelu->x[i], 0.5 * v * (1 + tanh(sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))), 1e-6);
+        assert_near((double)relu->x[i], v > 0 ? v : 0, 0);
         assert_near((double)relu2->x[i], v > 0 ? v * v : 0, 1e-6);
         assert_near((double)t->x[i], tanh(v), 1e-6);
         assert_near((double)scale->x[i], 3 * v, 1e-6);
@@ -302,6 +303,46 @@ static void cross_entropy_value(void **state)
     for (int i = 1; i < ROWS; i++)
         target[i] = -1;
     assert_true(op_cross_entropy(&w->c, x, target)->x[0] == 0);
+}
+
+/* The fused loss is that of logits as a whole, and the same bytes for any number of threads, gradients too. */
+static void head_loss_is_cross_entropy(void **state)
+{
+    struct world *w = *state;
+    enum { ROWS = 700, D = 40, V = 130 };
+    struct tensor *x = normal(w, ROWS, D), *m = normal(w, V, D);
+    struct weight weight = {.n = V, .k = D, .param = m};
+    int32_t target[ROWS];
+    real *first = malloc(sizeof *first * (1 + (ROWS + V) * D)), *g = calloc(sizeof *g, (ROWS + V) * D);
+    assert_true(first && g);
+    for (int i = 0; i < ROWS; i++)
+        target[i] = i % 5 == 1 ? -1 : i % V;
+    for (int precision = 0; precision < 2; precision++)
+        for (int threads = 1; threads <= 3; threads++) {
+            struct op_ctx c = w->c;
+            struct tape tape = {0};
+            cadre_error e = {0};
+            size_t mark = arena_mark(c.arena);
+            c.precision = precision ? GEMM_BF16 : GEMM_F32;
+            assert_ok(pool_new(&c.pool, threads, &e), e);
+            real whole = op_cross_entropy(&c, op_linear(&c, x, &weight, NULL), target)->x[0];
+            real plain = op_head_loss(&c, x, &weight, target)->x[0];
+            assert_memory_equal(&whole, &plain, sizeof whole);
+            memset(g, 0, sizeof *g * (ROWS + V) * D);
+            x->g = g, m->g = g + ROWS * D, x->track = m->track = true;
+            c.tape = &tape;
+            struct tensor *loss = op_head_loss(&c, x, &weight, target);
+            assert_memory_equal(loss->x, &whole, sizeof whole);
+            tape_backward(&c, loss, (real)0.25);
+            x->track = m->track = false;
+            if (threads == 1)
+                memcpy(first, g, sizeof *g * (ROWS + V) * D);
+            assert_memory_equal(first, g, sizeof *g * (ROWS + V) * D);
+            arena_reset(c.arena, mark);
+            pool_free(c.pool);
+        }
+    free(first);
+    free(g);
 }
 
 /* ---- choices */
@@ -684,6 +725,7 @@ int main(void)
         TEST(embed_decodes_rows),
         TEST(columns_and_broadcasts),
         TEST(cross_entropy_value),
+        TEST(head_loss_is_cross_entropy),
         TEST(topk_is_the_sorted_choice),
         TEST(groups_mask_experts),
         TEST(dispatch_plan_is_a_stable_sort),

@@ -60,7 +60,8 @@ class PeerMissing(Exception):
 
 
 LOG = c.CFUNCTYPE(None, c.c_int, c.c_char_p, c.c_void_p)
-QUIET = LOG(lambda level, text, data: None)
+complaints = []  # what the library logged as errors
+QUIET = LOG(lambda level, text, data: complaints.append(text.decode(errors="replace").strip()) if level == 4 else None)
 
 
 def load_library():
@@ -113,7 +114,7 @@ class Peer:
         params.n_gpu_layers, params.use_extra_bufts = 0, False
         self.model = self.llama.llama_model_load_from_file(str(path).encode(), params)
         if not self.model:
-            raise ValueError(f"{path}: llama.cpp cannot load this file")
+            raise ValueError(f"{path}: llama.cpp cannot load this file: {'; '.join(complaints)}")
         self.vocab = self.llama.llama_vocab_n_tokens(self.llama.llama_model_get_vocab(self.model))
 
     def close(self):

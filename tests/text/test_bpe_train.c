@@ -118,9 +118,10 @@ static void slow_train(const char *text, size_t n, int vocab)
     struct pretokenizer *p;
     struct splitter *split;
     cadre_error e = {0};
-    assert_ok(pretokenizer_new(&p, "gpt-2", &e), e);
+    struct split_step steps[PRE_MAX_SPLITS];
+    assert_ok(pretokenizer_new(&p, steps, pre_row_steps(pre_row_find("gpt-2"), steps), &e), e);
     assert_ok(splitter_new(&split, p, &e), e);
-    assert_ok(splitter_run(split, text, n, slow_word, NULL, &e), e);
+    assert_ok(splitter_run(split, text, n, true, slow_word, NULL, &e), e);
     splitter_free(split);
     pretokenizer_free(p);
     for (; slow.n_tokens < 256; slow.n_tokens++) {

@@ -167,6 +167,14 @@ static void assert_round_trip(const struct tokenizer *t, const char *text, size_
     free(ids);
 }
 
+/* The next row from *k on whose merges are over bytes. */
+static const struct pre_row *next_bytes_row(int *k)
+{
+    while (pre_row_at(*k) && pre_row_at(*k)->flags & PRE_CHARS)
+        ++*k;
+    return pre_row_at(*k);
+}
+
 static void any_bytes_come_back(void **s)
 {
     (void)s;
@@ -188,8 +196,9 @@ static void any_bytes_come_back(void **s)
     static const size_t lengths[] = {6, 3, 2, 3, 4, 3, 3, 4, 6, 8, 21, 8, 16, 20, 7};
     struct rng r;
     rng_seed(&r, 2);
-    for (int k = 0; pretokenizer_name(k); k++) {
-        vocab_init(&v, pretokenizer_name(k));
+    int k = 0;
+    for (const struct pre_row *row; (row = next_bytes_row(&k)); k++) {
+        vocab_init(&v, row->name);
         vocab_merge(&v, "a b");
         vocab_merge(&v, "Ġ a");
         vocab_add(&v, "<x>", TOKEN_CONTROL);
@@ -264,9 +273,12 @@ static void words_of_each_kind(void **s)
         struct splitter *split;
         struct words w = {""};
         cadre_error e = {0};
-        assert_ok(pretokenizer_new(&p, cases[i].pre, &e), e);
+        const struct pre_row *row;
+        struct split_step steps[PRE_MAX_SPLITS];
+        assert_ok(pre_row_get(&row, cases[i].pre, &e), e);
+        assert_ok(pretokenizer_new(&p, steps, pre_row_steps(row, steps), &e), e);
         assert_ok(splitter_new(&split, p, &e), e);
-        assert_ok(splitter_run(split, cases[i].text, strlen(cases[i].text), append_word, &w, &e), e);
+        assert_ok(splitter_run(split, cases[i].text, strlen(cases[i].text), true, append_word, &w, &e), e);
         if (strcmp(w.text, cases[i].words) != 0)
             fail_msg("%s: expected %s found %s", cases[i].pre, cases[i].words, w.text);
         splitter_free(split);
@@ -281,8 +293,9 @@ static void long_runs_are_matched(void **s)
     enum { N = 50000 };
     char *text = malloc(N);
     text[N - 1] = '1'; /* the run is not at the end */
-    for (int k = 0; pretokenizer_name(k); k++) {
-        vocab_init(&v, pretokenizer_name(k));
+    int k = 0;
+    for (const struct pre_row *row; (row = next_bytes_row(&k)); k++) {
+        vocab_init(&v, row->name);
         struct tokenizer *t = make(&v.tables);
         for (const char *c = " aA1!\n"; *c; c++) {
             memset(text, *c, N - 1);
@@ -345,9 +358,16 @@ static void words_are_taken_whole_where_the_row_says_so(void **s)
             ENCODES(t, "abc", 0, 'a', 256);
         tokenizer_free(t);
     }
-    assert_true(tokenizer_default_add_bos("gpt2", "llama-bpe"));
-    assert_false(tokenizer_default_add_bos("gpt2", "gpt-2"));
-    assert_false(tokenizer_default_add_bos("llama", "llama-bpe"));
+    static const struct {
+        const char *model, *pre;
+        bool adds;
+    } defaults[] = {{"gpt2", "llama-bpe", true}, {"gpt2", "gpt-2", false},  {"llama", "llama-bpe", true},
+                    {"t5", "default", false},    {"bert", "default", true}, {"none", "llama-bpe", false}};
+    for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
+        struct tokenizer_tables t = {.model = defaults[i].model, .pre = defaults[i].pre, .n_tokens = 200};
+        tokenizer_set_defaults(&t);
+        assert_int_equal(t.add_bos, defaults[i].adds);
+    }
 }
 
 static void bytes_without_a_token_become_u_fffd(void **s)
@@ -393,7 +413,7 @@ static void bad_tables_are_refused(void **s)
         assert_refused(code, says);                                                                                    \
     } while (0)
     WITH(v.tables.model = NULL, CADRE_E_FORMAT, "model");
-    WITH(v.tables.model = "llama", CADRE_E_UNSUPPORTED, "'llama'");
+    WITH(v.tables.model = "rwkv", CADRE_E_UNSUPPORTED, "'rwkv' is not supported; known are: gpt2 llama t5 bert gemma4");
     WITH(v.tables.pre = "nonsense", CADRE_E_UNSUPPORTED, "'nonsense'");
     WITH(v.tables.pre = "nonsense", CADRE_E_UNSUPPORTED, " gpt-2 ");
     WITH(v.tables.pre = "nonsense", CADRE_E_UNSUPPORTED, " viking");

@@ -50,6 +50,9 @@ static inline void vocab_init(struct vocab *v, const char *pre)
                                           .bos = -1,
                                           .eos = -1,
                                           .eot = -1,
+                                          .eom = -1,
+                                          .sep = -1,
+                                          .mask = -1,
                                           .unk = -1,
                                           .pad = -1};
     for (int b = 0; b < 256; b++) {

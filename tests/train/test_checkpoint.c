@@ -34,14 +34,14 @@ static void held_open(struct held *h, const struct scratch *s, uint64_t seed)
     }
     assert_ok(sampler_init(&h->sampler, h->domains, 2, h->cfg.sequence, h->cfg.heldout, seed, &e), e);
     assert_ok(model_new(&h->m, &h->cfg.spec, seed, (real)0.02, true, &e), e);
-    h->state = calloc((size_t)(h->m->n_params * h->o->n_states), sizeof *h->state);
-    for (int64_t i = 0; i < h->m->n_params * h->o->n_states; i++)
-        h->state[i] = calloc((size_t)tensor_count(&h->m->params[i / h->o->n_states].t), sizeof(real));
+    h->state = calloc((size_t)(h->m->n_params * OPTIMIZER_MAX_STATES), sizeof *h->state);
+    for (int64_t i = 0; i < h->m->n_params * OPTIMIZER_MAX_STATES; i++)
+        h->state[i] = calloc((size_t)tensor_count(&h->m->params[i / OPTIMIZER_MAX_STATES].t), sizeof(real));
 }
 
 static void held_close(struct held *h)
 {
-    for (int64_t i = 0; i < h->m->n_params * h->o->n_states; i++)
+    for (int64_t i = 0; i < h->m->n_params * OPTIMIZER_MAX_STATES; i++)
         free(h->state[i]);
     free(h->state);
     model_free(h->m);

@@ -132,7 +132,12 @@ static void runs_refuse_what_cannot_act(void **state)
         const char *more, *named;
     } rows[] = {
         {"balance = fair\n", "balance: expected none, switch, global or bias, found 'fair'"},
-        {"optimizer = sgd\n", "optimizer: there is no 'sgd'"},
+        {"optimizer = sgd\n", "optimizer: expected adamw or muon, found 'sgd'"},
+        {"momentum = 0.9\n", "momentum acts with optimizer = muon only"},
+        {"schedule = cubic\n", "schedule: expected cosine, wsd or constant, found 'cubic'"},
+        {"decay_share = 0.5\n", "decay_share acts with schedule = wsd only"},
+        {"schedule = constant\nlr_final = 1e-5\n", "lr_final acts with a schedule that decays only"},
+        {"schedule = wsd\ndecay_shape = cubic\n", "decay_shape: expected sqrt or linear, found 'cubic'"},
         {"[data]\nverse = 1\n", "[data] verse: no text file of that domain was given"},
         {"[model]\nfamily = gpt\n", "unsupported architecture 'gpt'"},
         {"[model]\nfamily = llama\n", "[model]"},

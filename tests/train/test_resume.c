@@ -23,10 +23,9 @@ static void assert_same_run(const struct scratch *s, const char *name)
     assert_same_log(at(s, "whole.gguf", ".log.jsonl"), at(s, name, ".log.jsonl"));
 }
 
-static void stopped_and_resumed(void **state)
+static void stop_and_resume(const struct scratch *s, const char *more)
 {
-    struct scratch *s = *state;
-    run_whole(s, "balance = bias\n");
+    run_whole(s, more);
     /* Steps with a log line: 10 has an evaluation after it that the stop cuts off, 30 is the last. */
     struct run r = {.out = "parts.gguf", .threads = 1};
     for (int64_t stop = 2; stop <= STEPS; stop += stop == 2 ? 8 : stop == 10 ? 4 : 16) {
@@ -43,6 +42,16 @@ static void stopped_and_resumed(void **state)
     assert_same_run(s, "parts.gguf");
     assert_ok(run_training(s, &r, &e), e); /* a finished run has nothing more to do, and does no harm */
     assert_same_run(s, "parts.gguf");
+}
+
+static void stopped_and_resumed(void **state)
+{
+    stop_and_resume(*state, "balance = bias\n");
+}
+
+static void muon_stopped_and_resumed(void **state)
+{
+    stop_and_resume(*state, "optimizer = muon\nschedule = wsd\nrecompute = true\n");
 }
 
 static void start_and_resume_are_told_apart(void **state)
@@ -192,6 +201,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(stopped_and_resumed, scratch_open, scratch_close),
+        cmocka_unit_test_setup_teardown(muon_stopped_and_resumed, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(start_and_resume_are_told_apart, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(killed_and_resumed, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(foreign_checkpoints_are_refused, scratch_open, scratch_close),

@@ -52,6 +52,29 @@ static void threads_change_nothing(void **state)
         }
 }
 
+/* Dropped activations that are computed again give the same model to the byte, in less memory. */
+static void recompute_changes_nothing(void **state)
+{
+    struct scratch *s = *state;
+    static const char *const balances[] = {"none", "switch", "global", "bias"};
+    for (int i = 0; i < 8; i++) {
+        struct run kept = {.out = "kept.gguf"}, dropped = {.out = "dropped.gguf", .threads = 2};
+        cadre_error e = {0};
+        char more[128];
+        snprintf(more, sizeof more, "precision = %s\nbalance = %s\n", i < 4 ? "f32" : "bf16", balances[i % 4]);
+        write_config(s->config, 4, more);
+        remove(at(s, "kept.gguf", ".ckpt"));
+        assert_ok(run_training(s, &kept, &e), e);
+        strcat(more, "recompute = true\n");
+        write_config(s->config, 4, more);
+        remove(at(s, "dropped.gguf", ".ckpt"));
+        assert_ok(run_training(s, &dropped, &e), e);
+        assert_same_file(at(s, "kept.gguf", ""), at(s, "dropped.gguf", ""));
+        assert_same_log(at(s, "kept.gguf", ".log.jsonl"), at(s, "dropped.gguf", ".log.jsonl"));
+        assert_true(kept.memory > 0 && dropped.memory < kept.memory);
+    }
+}
+
 /* Precision and balance act: each gives another model. */
 static void knobs_act(void **state)
 {
@@ -66,7 +89,12 @@ static void knobs_act(void **state)
                                        "weight_decay = 0\n",
                                        "z_weight = 0\n",
                                        "beta1 = 0.5\n",
-                                       "init_std = 0.03\n"};
+                                       "init_std = 0.03\n",
+                                       "optimizer = muon\n",
+                                       "optimizer = muon\nmomentum = 0.5\n",
+                                       "schedule = constant\n",
+                                       "schedule = wsd\ndecay_share = 0.9\n",
+                                       "schedule = wsd\ndecay_share = 0.9\ndecay_shape = linear\n"};
     enum { N = sizeof more / sizeof *more };
     char *file[N];
     size_t size[N];
@@ -191,6 +219,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(loss_falls, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(threads_change_nothing, scratch_open, scratch_close),
+        cmocka_unit_test_setup_teardown(recompute_changes_nothing, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(knobs_act, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(micro_batches_add_up, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(bias_balance_moves_biases_alone, scratch_open, scratch_close),

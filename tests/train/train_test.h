@@ -57,7 +57,7 @@ static inline void write_random_text(const char *path, size_t bytes, uint64_t se
     "[model]\nlayers = 2\nwidth = 32\nheads = 2\ncontext = 32\nexperts = 4\nexperts_used = 2\nexpert_ff = 16\n"        \
     "shared_ff = 16\nrouter_bias = true\n[tokenizer]\nvocab = 300\n[data]\nheldout = 0.1\nprose = 2\ncode = 1\n"
 #define TINY_TRAIN                                                                                                     \
-    "[train]\nsequence = 16\nbatch_tokens = 128\nmicro_tokens = 64\nlr = 3e-3\nwarmup_tokens = 512\n"                  \
+    "[train]\nsequence = 16\nbatch_tokens = 128\nmicro_tokens = 64\nlr = 3e-3\nwarmup_tokens = 256\n"                  \
     "log_steps = 2\neval_steps = 5\neval_tokens = 64\nfile_type = f32\n"
 
 static inline void write_config(const char *path, int steps, const char *more)
@@ -112,11 +112,13 @@ struct run {
     bool resume;
     int64_t stop_at; /* > 0: the callback stops the run at that step's line */
     double first_loss, first_norm, last_loss, last_bits;
+    uint64_t memory; /* planned */
 };
 
 static inline bool run_progress(void *user, const cadre_train_progress *p)
 {
     struct run *r = user;
+    r->memory = p->memory;
     if (p->n_domains) {
         r->last_bits = p->domain_bits[0];
         return true;

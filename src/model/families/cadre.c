@@ -4,7 +4,5 @@
 
 const struct family family_cadre = {
     .name = "cadre",
-    .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_LEADING_DENSE) | KEYS(KEY_GATING) |
-            KEYS(KEY_WEIGHTS_NORM) | KEYS(KEY_WEIGHTS_SCALE) | KEYS(KEY_GROUPS) | KEYS(KEY_ATTENTION_SCALE) |
-            KEYS(KEY_OWN),
+    .keys = ~KEYS(KEY_SHARED_COUNT),
 };

@@ -4,11 +4,12 @@
 #include "base/checked.h"
 #include "moe/balance.h"
 
-void balance_count(const int32_t *id, int64_t n_slots, int n_expert, int64_t *count)
+void balance_count(const struct routing *r, int n_expert, int64_t *count)
 {
-    for (int64_t i = 0; i < n_slots; i++)
-        if (id[i] >= 0 && id[i] < n_expert)
-            count[id[i]]++;
+    for (; r; r = r->next)
+        for (int64_t i = 0, n = tensor_rows(r->score) * r->k; i < n; i++)
+            if (r->wanted[i] >= 0 && r->wanted[i] < n_expert)
+                count[r->wanted[i]]++;
 }
 
 double balance_max_over_mean(const int64_t *count, int n_expert)

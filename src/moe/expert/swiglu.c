@@ -4,9 +4,7 @@
 static struct tensor *forward(struct op_ctx *c, const struct expert_weights *w, struct tensor *rows,
                               const int64_t *offset)
 {
-    struct tensor *gate = op_linear_grouped(c, rows, &w->gate, offset, NULL);
-    struct tensor *up = op_linear_grouped(c, rows, &w->up, offset, NULL);
-    return op_linear_grouped(c, op_swiglu(c, gate, up), &w->down, offset, NULL);
+    return expert_gated(c, w, rows, offset, op_swiglu);
 }
 
 const struct expert_kind expert_swiglu = {.name = "swiglu", .forward = forward};

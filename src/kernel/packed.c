@@ -1,0 +1,140 @@
+#include "kernel/packed.h"
+
+#include <string.h>
+
+#include "base/checked.h"
+
+/* One row of a matrix into lane `lane` of a strip. */
+typedef void put_row_fn(char *strip, int64_t lane, const void *row, int64_t k);
+
+static void put_f32(char *strip, int64_t lane, const void *row, int64_t k)
+{
+    for (int64_t j = 0; j < k; j++)
+        ((real *)(void *)strip)[j * STRIP + lane] = ((const float *)row)[j];
+}
+
+static size_t f32_bytes(int64_t k)
+{
+    return (size_t)k * STRIP * sizeof(real);
+}
+
+#ifndef CADRE_F64
+static void put_f16(char *strip, int64_t lane, const void *row, int64_t k)
+{
+    for (int64_t j = 0; j < k; j++)
+        ((uint16_t *)(void *)strip)[j * STRIP + lane] = ((const uint16_t *)row)[j];
+}
+
+static size_t f16_bytes(int64_t k)
+{
+    return (size_t)k * STRIP * 2;
+}
+
+static void put_bf16(char *strip, int64_t lane, const void *row, int64_t k)
+{
+    for (int64_t j = 0; j < k; j++)
+        ((uint16_t *)(void *)strip)[(j / 2 * STRIP + lane) * 2 + j % 2] = ((const uint16_t *)row)[j];
+}
+
+static size_t bf16_bytes(int64_t k)
+{
+    return (size_t)(k + k % 2) * STRIP * 2;
+}
+
+static void put_q8_0(char *strip, int64_t lane, const void *row, int64_t k)
+{
+    const char *x = row;
+    for (int64_t j = 0; j < k / Q8_0_BLOCK; j++, x += Q8_0_BLOCK + 2, strip += Q8_0_STRIP) {
+        memcpy(strip + lane * 2, x, 2);
+        for (int64_t q = 0; q < Q8_0_BLOCK; q++)
+            strip[STRIP * 2 + q * STRIP + lane] = x[2 + q];
+    }
+}
+
+static size_t q8_0_bytes(int64_t k)
+{
+    return (size_t)(k / Q8_0_BLOCK) * Q8_0_STRIP;
+}
+#endif
+
+/* The layouts of formats with a kernel; NULL: the bytes of the file, piece by piece. */
+static const struct layout {
+    size_t (*strip_bytes)(int64_t k);
+    put_row_fn *put_row;
+} layouts[DTYPE_COUNT] = {
+    [DTYPE_F32] = {f32_bytes, put_f32},
+#ifndef CADRE_F64
+    [DTYPE_F16] = {f16_bytes, put_f16},
+    [DTYPE_BF16] = {bf16_bytes, put_bf16},
+    [DTYPE_Q8_0] = {q8_0_bytes, put_q8_0},
+#endif
+};
+
+bool packed_is_decoded(enum dtype type)
+{
+    return !layouts[type].put_row;
+}
+
+/* Bytes of k numbers of one row, k whole blocks. */
+static size_t row_bytes(enum dtype type, int64_t k)
+{
+    return (size_t)(k / dtype_info(type)->block) * dtype_info(type)->bytes;
+}
+
+size_t packed_strip_bytes(enum dtype type, int64_t k)
+{
+    if (!dtype_info(type)->weight || k % dtype_info(type)->block)
+        return 0;
+    return packed_is_decoded(type) ? STRIP * row_bytes(type, k) : layouts[type].strip_bytes(k);
+}
+
+static int64_t strips(int64_t n)
+{
+    return (n + STRIP - 1) / STRIP;
+}
+
+size_t packed_bytes(enum dtype type, int64_t n, int64_t k)
+{
+    return packed_strip_bytes(type, k) * (size_t)strips(n);
+}
+
+static void put_pieces(enum dtype type, char *strip, int64_t lane, const char *row, int64_t k)
+{
+    for (int64_t k0 = 0; k0 < k; k0 += PIECE_K) {
+        size_t bytes = row_bytes(type, min_i64(PIECE_K, k - k0));
+        memcpy(strip + (size_t)lane * bytes, row, bytes);
+        row += bytes;
+        strip += STRIP * bytes;
+    }
+}
+
+void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_t k)
+{
+    size_t strip_bytes = packed_strip_bytes(type, k);
+    memset(dst, 0, strip_bytes * (size_t)strips(n)); /* outputs beyond n, and the second half of an odd pair */
+    for (int64_t i = 0; i < n; i++) {
+        char *strip = (char *)dst + (size_t)(i / STRIP) * strip_bytes;
+        const char *row = (const char *)rows + (size_t)i * row_bytes(type, k);
+        if (packed_is_decoded(type))
+            put_pieces(type, strip, i % STRIP, row, k);
+        else
+            layouts[type].put_row(strip, i % STRIP, row, k);
+    }
+}
+
+void packed_decode(const struct kernels *ks, real *dst, const void *strip, enum dtype type, int64_t n_valid, int64_t k0,
+                   int64_t k, real *rows)
+{
+    const char *piece = (const char *)strip + STRIP * row_bytes(type, k0);
+    for (int64_t i = 0; i < n_valid; i++) {
+#ifdef CADRE_F64
+        float row[PIECE_K];
+        dtype_info(type)->decode(piece + (size_t)i * row_bytes(type, k), row, (size_t)k);
+        for (int64_t j = 0; j < k; j++)
+            rows[i * k + j] = row[j];
+#else
+        ks->decode[type](piece + (size_t)i * row_bytes(type, k), rows + i * k, (size_t)k);
+#endif
+    }
+    ks->pack_f32(dst, rows, k, 1, n_valid, k);
+}

@@ -1,0 +1,33 @@
+/* Weight matrices repacked once into strips of 16 outputs, for inference. A format with a product kernel of its own has
+ * a layout of its own, made for that kernel (kernel.h). Every other one keeps its file bytes: a strip is cut into
+ * pieces of PIECE_K numbers of k, and a piece holds the blocks of its first row, of its second, … of its 16th. Such
+ * strips are decoded a piece at a time into an f32 strip in cache, which all rows of a batch then share. */
+#ifndef CADRE_KERNEL_PACKED_H
+#define CADRE_KERNEL_PACKED_H
+
+#include "kernel/kernel.h"
+
+enum { PIECE_K = 256 }; /* a multiple of every format's block */
+
+/* A weight matrix [n, k] in strips. */
+struct packed {
+    enum dtype type; /* one with dtype_info(type)->weight */
+    int64_t n, k;
+    const void *data;
+};
+
+/* Bytes of the packed form and of one of its strips; 0 if the type is no weight format or k is not a multiple of its
+ * block. */
+size_t packed_bytes(enum dtype type, int64_t n, int64_t k);
+size_t packed_strip_bytes(enum dtype type, int64_t k);
+/* rows: n rows of k numbers of that type, as in a file (row-major). dst is 64-byte aligned. */
+void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_t k);
+
+/* Whether strips of the type are decoded before they are multiplied. */
+bool packed_is_decoded(enum dtype type);
+/* Numbers k0 … k0 + k - 1 (one piece: k0 a multiple of PIECE_K, k at most PIECE_K) of a strip's n_valid first outputs,
+ * into an f32 strip [k][16]. rows is scratch for STRIP * PIECE_K numbers. */
+void packed_decode(const struct kernels *ks, real *dst, const void *strip, enum dtype type, int64_t n_valid, int64_t k0,
+                   int64_t k, real *rows);
+
+#endif

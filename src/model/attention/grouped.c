@@ -1,0 +1,131 @@
+/* Grouped-query attention (Ainslie et al. 2023; multi-head when every head has keys of its own):
+ *
+ *     q, k, v = linear(h);  y = o(attention(rope(norm(q)), rope(norm(k)), v)) */
+#include "model/attention.h"
+
+static int64_t size_q(const struct spec *s, int64_t layer)
+{
+    return spec_layer(s, layer).n_head * s->head_dim;
+}
+
+static int64_t size_k(const struct spec *s, int64_t layer)
+{
+    return spec_layer(s, layer).n_kv_head * s->head_dim;
+}
+
+static int64_t size_v(const struct spec *s, int64_t layer)
+{
+    return spec_layer(s, layer).n_kv_head * s->v_dim;
+}
+
+static int64_t size_o(const struct spec *s, int64_t layer)
+{
+    return spec_layer(s, layer).n_head * s->v_dim;
+}
+
+static int64_t size_head(const struct spec *s, int64_t layer)
+{
+    return spec_layer(s, layer).n_head;
+}
+
+static int64_t size_q_norm(const struct spec *s, int64_t layer)
+{
+    return s->qk_norm == QK_NORM_FULL ? size_q(s, layer) : s->head_dim;
+}
+
+static int64_t size_k_norm(const struct spec *s, int64_t layer)
+{
+    return s->qk_norm == QK_NORM_FULL ? size_k(s, layer) : s->head_dim;
+}
+
+static bool with_qk_norm(const struct spec *s, int64_t layer)
+{
+    (void)layer;
+    return s->qk_norm != QK_NORM_NONE;
+}
+
+#define BIAS(n, f, s, o)                                                                                               \
+    {                                                                                                                  \
+        .name = n, .field = LAYER(f), .slot = SLOT_VECTOR, .init = INIT_ZERO, .size = {s}, .option = OPTION(o)         \
+    }
+#define NORM(n, f, s)                                                                                                  \
+    {                                                                                                                  \
+        .name = n, .field = LAYER(f), .slot = SLOT_VECTOR, .init = INIT_ONE, .size = {s}, .when = with_qk_norm         \
+    }
+
+static const struct tensor_def tensors[] = {
+    {.name = "attn_q.weight", .field = LAYER(q), .size = {size_q, size_model}},
+    {.name = "attn_k.weight", .field = LAYER(k), .size = {size_k, size_model}},
+    {.name = "attn_v.weight", .field = LAYER(v), .size = {size_v, size_model}},
+    BIAS("attn_q.bias", q_bias, size_q, qkv_bias),
+    BIAS("attn_k.bias", k_bias, size_k, qkv_bias),
+    BIAS("attn_v.bias", v_bias, size_v, qkv_bias),
+    NORM("attn_q_norm.weight", q_norm, size_q_norm),
+    NORM("attn_k_norm.weight", k_norm, size_k_norm),
+    {.name = "attn_output.weight", .field = LAYER(o), SLOT_WEIGHT, INIT_RESIDUAL, {size_model, size_o}},
+    BIAS("attn_output.bias", o_bias, size_model, o_bias),
+    BIAS("attn_sinks.weight", sinks, size_head, sinks),
+};
+
+static cadre_err check(const struct spec *s, const struct layer_spec *l, cadre_error *err)
+{
+    CHECK(err, l->n_kv_head >= 1 && l->n_kv_head <= l->n_head, CADRE_E_FORMAT,
+          "attention.head_count_kv: expected 1 to %lld, found %lld", (long long)l->n_head, (long long)l->n_kv_head);
+    CHECK(err, l->n_head % l->n_kv_head == 0, CADRE_E_FORMAT,
+          "attention.head_count: expected a multiple of head_count_kv (%lld), found %lld", (long long)l->n_kv_head,
+          (long long)l->n_head);
+    CHECK(err, s->n_rot <= s->head_dim, CADRE_E_FORMAT,
+          "rope.dimension_count: expected at most the width of a head (%lld), found %lld", (long long)s->head_dim,
+          (long long)s->n_rot);
+    return CADRE_OK;
+}
+
+static struct kv_width cache(const struct spec *s, const struct layer_spec *l, enum mla_form mla)
+{
+    (void)mla;
+    return (struct kv_width){l->n_kv_head * s->head_dim, l->n_kv_head * s->v_dim};
+}
+
+static struct tensor *head_norm(struct op_ctx *c, const struct spec *s, struct tensor *x, struct tensor *w)
+{
+    if (s->qk_norm == QK_NORM_FULL)
+        return op_rmsnorm(c, x, w, s->norm_eps);
+    int64_t rows = tensor_rows(x), cols = tensor_cols(x);
+    struct tensor *heads = op_reshape(c, x, 2, (int64_t[]){rows * cols / s->head_dim, s->head_dim});
+    return op_reshape(c, op_rmsnorm(c, heads, w, s->norm_eps), 2, (int64_t[]){rows, cols});
+}
+
+static struct tensor *place(struct op_ctx *c, const struct attend *a, struct tensor *x, struct tensor *norm)
+{
+    const struct spec *s = &a->m->spec;
+    if (norm && !s->qk_norm_after_rope)
+        x = head_norm(c, s, x, norm);
+    x = op_rope(c, x, s->head_dim, a->b->position, a->rope);
+    return norm && s->qk_norm_after_rope ? head_norm(c, s, x, norm) : x;
+}
+
+static struct tensor *forward(struct op_ctx *c, const struct attend *a, struct tensor *h)
+{
+    const struct spec *s = &a->m->spec;
+    const struct layer *l = &a->m->layers[a->layer];
+    struct tensor *q = place(c, a, op_linear(c, h, &l->q, l->q_bias), l->q_norm);
+    struct tensor *k = place(c, a, op_linear(c, h, &l->k, l->k_bias), l->k_norm);
+    struct tensor *v = op_linear(c, h, &l->v, l->v_bias);
+    struct tensor *y = attend_rows(c, a, q, k, v,
+                                   (struct attention){.n_head = a->l.n_head,
+                                                      .n_kv_head = a->l.n_kv_head,
+                                                      .head_dim = s->head_dim,
+                                                      .v_dim = s->v_dim,
+                                                      .scale = spec_attention_scale(s),
+                                                      .window = a->l.window,
+                                                      .sinks = l->sinks});
+    return op_linear(c, y, &l->o, l->o_bias);
+}
+
+const struct attention_kind attention_grouped = {
+    .name = "grouped",
+    .tensors = {tensors, sizeof tensors / sizeof *tensors},
+    .check = check,
+    .cache = cache,
+    .forward = forward,
+};

@@ -1,0 +1,87 @@
+/* Hugging Face directories as data. A family says, in its own file in families/, which config.json it comes from, which
+ * key of it is which key of GGUF, and which tensors there make which tensor here. Opening a directory applies these
+ * tables and gives a virtual GGUF file: keys, tensor infos, and a reader that assembles a tensor's bytes when they are
+ * asked for. Writing a directory reads the same tables the other way round. */
+#ifndef CADRE_MODEL_HF_HF_H
+#define CADRE_MODEL_HF_HF_H
+
+#include "file/gguf.h"
+
+enum hf_kind {
+    HF_INT,  /* 0 … 2^31 - 1 */
+    HF_REAL, /* finite, as f32 */
+    HF_BOOL,
+    HF_MUST_BE /* not a key here: must be absent, null, or equal to `is` (JSON text); else unsupported */
+};
+
+enum {
+    HF_REQUIRED = 1, /* an error when it is not there */
+    HF_DEFAULT = 2,  /* `def` when it is not there, as its class in transformers has it; without: no key */
+    HF_READ_ONLY = 4 /* not written back */
+};
+
+/* A row with gguf of one that is common to all families replaces that one. */
+struct hf_key {
+    const char *hf;   /* in config.json */
+    const char *gguf; /* after "ARCHITECTURE." */
+    enum hf_kind kind;
+    unsigned flags; /* HF_… */
+    double def;
+    const char *is;
+};
+
+/* How the rows of a matrix of the directory (outputs, as [out, in]) become those of a tensor here. */
+enum hf_form {
+    HF_COPY,
+    HF_PAIRS_Q, /* rope on halves (i, i + n/2) there, on neighbours (2 i, 2 i + 1) here: rows of each head change places
+                 */
+    HF_PAIRS_K,
+    HF_FUSED_Q, /* rows of q, k, v below each other */
+    HF_FUSED_K,
+    HF_FUSED_V,
+    HF_FIRST_HALF, /* gate and up below each other */
+    HF_SECOND_HALF,
+    HF_EVEN, /* gate and up in turn */
+    HF_ODD,
+    HF_K_B, /* kv_b_proj: per head the rows of k without rope, then those of v; k transposed */
+    HF_V_B,
+    HF_FORM_COUNT
+};
+
+enum {
+    HF_F32 = 1,      /* f32 here, whatever it is there (vectors always are) */
+    HF_STORED_T = 2, /* stored as [in, out] */
+    HF_PLUS_ONE = 4, /* a norm that stores w - 1 */
+    HF_VECTORS = 8,  /* [experts, n]: a vector an expert; likewise with '#' */
+    HF_OUTPUT = 16,  /* not looked at when the config ties it to the embedding */
+    HF_FLAT = 32,    /* dimensions of 1 are left out */
+};
+
+/* Names with '*' for the layer; '#' in the directory's stands for the expert: those tensors are stacked. A row with a
+ * GGUF name that is common to all families replaces that one. */
+struct hf_tensor {
+    const char *hf, *gguf;
+    enum hf_form form;
+    unsigned flags; /* HF_… */
+};
+
+struct hf_config;
+struct hf_keys;
+
+/* A `derive` that refuses a sliding window that would act. */
+cadre_err hf_no_window(const struct hf_config *c, struct hf_keys *k, cadre_error *err);
+
+struct hf_family {
+    const char *model_type, *architecture; /* in config.json: "mixtral", "MixtralForCausalLM" */
+    const struct hf_key *keys;             /* end with {0}; NULL: the common ones */
+    const struct hf_tensor *tensors;       /* likewise */
+    double rope_base;                      /* rope_theta of the class when the config does not say; 0: 10000 */
+    int64_t head_dim; /* of the class when the config does not say; 0: hidden_size / num_attention_heads */
+    bool tied;        /* tie_word_embeddings of the class when the config does not say */
+    bool mla;         /* head sizes are its own keys' business */
+    /* What no row can say: more keys, refusals; or NULL. */
+    cadre_err (*derive)(const struct hf_config *c, struct hf_keys *k, cadre_error *err);
+    const char *const *ignored; /* beginnings of names of tensors that do not count, NULL-terminated; or NULL */
+};
+
+#endif

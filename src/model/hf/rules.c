@@ -1,0 +1,91 @@
+/* The tensor names that most decoders of transformers share, and the expansion of patterns. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/hf/bind.h"
+
+#define L "model.layers.*."
+
+static const struct hf_tensor common[] = {
+    {"model.embed_tokens.weight", "token_embd.weight", HF_COPY, 0},
+    {"model.norm.weight", "output_norm.weight", HF_COPY, 0},
+    {"lm_head.weight", "output.weight", HF_COPY, HF_OUTPUT},
+    {L "input_layernorm.weight", "blk.*.attn_norm.weight", HF_COPY, 0},
+    {L "self_attn.q_proj.weight", "blk.*.attn_q.weight", HF_COPY, 0},
+    {L "self_attn.k_proj.weight", "blk.*.attn_k.weight", HF_COPY, 0},
+    {L "self_attn.v_proj.weight", "blk.*.attn_v.weight", HF_COPY, 0},
+    {L "self_attn.o_proj.weight", "blk.*.attn_output.weight", HF_COPY, 0},
+    {L "self_attn.q_proj.bias", "blk.*.attn_q.bias", HF_COPY, 0},
+    {L "self_attn.k_proj.bias", "blk.*.attn_k.bias", HF_COPY, 0},
+    {L "self_attn.v_proj.bias", "blk.*.attn_v.bias", HF_COPY, 0},
+    {L "self_attn.o_proj.bias", "blk.*.attn_output.bias", HF_COPY, 0},
+    {L "self_attn.q_norm.weight", "blk.*.attn_q_norm.weight", HF_COPY, 0},
+    {L "self_attn.k_norm.weight", "blk.*.attn_k_norm.weight", HF_COPY, 0},
+    {L "post_attention_layernorm.weight", "blk.*.ffn_norm.weight", HF_COPY, 0},
+    {L "mlp.gate_proj.weight", "blk.*.ffn_gate.weight", HF_COPY, 0},
+    {L "mlp.up_proj.weight", "blk.*.ffn_up.weight", HF_COPY, 0},
+    {L "mlp.down_proj.weight", "blk.*.ffn_down.weight", HF_COPY, 0},
+    {L "mlp.gate.weight", "blk.*.ffn_gate_inp.weight", HF_COPY, HF_F32},
+    {L "mlp.gate.e_score_correction_bias", "blk.*.exp_probs_b.bias", HF_COPY, 0},
+    {L "mlp.experts.#.gate_proj.weight", "blk.*.ffn_gate_exps.weight", HF_COPY, 0},
+    {L "mlp.experts.#.up_proj.weight", "blk.*.ffn_up_exps.weight", HF_COPY, 0},
+    {L "mlp.experts.#.down_proj.weight", "blk.*.ffn_down_exps.weight", HF_COPY, 0},
+    {L "mlp.shared_experts.gate_proj.weight", "blk.*.ffn_gate_shexp.weight", HF_COPY, 0},
+    {L "mlp.shared_experts.up_proj.weight", "blk.*.ffn_up_shexp.weight", HF_COPY, 0},
+    {L "mlp.shared_experts.down_proj.weight", "blk.*.ffn_down_shexp.weight", HF_COPY, 0},
+};
+enum { N_COMMON = sizeof common / sizeof *common };
+
+static int own_rules(const struct hf_family *f)
+{
+    int n = 0;
+    while (f->tensors && f->tensors[n].gguf)
+        n++;
+    return n;
+}
+
+static bool replaced(const struct hf_family *f, int n_own, const struct hf_tensor *r)
+{
+    for (int i = 0; i < n_own; i++)
+        if (strcmp(f->tensors[i].gguf, r->gguf) == 0)
+            return true;
+    return false;
+}
+
+const struct hf_tensor *hf_rule_at(const struct hf_family *f, int i)
+{
+    int own = own_rules(f);
+    if (i < own)
+        return &f->tensors[i];
+    i -= own;
+    for (int k = 0; k < N_COMMON; k++)
+        if (!replaced(f, own, &common[k]) && i-- == 0)
+            return &common[k];
+    return NULL;
+}
+
+bool hf_expand(char out[256], const char *pattern, int64_t layer, int64_t expert)
+{
+    int n = 0;
+    for (const char *p = pattern; *p; p++) {
+        char one[2] = {*p, 0}, number[24];
+        snprintf(number, sizeof number, "%lld", (long long)(*p == '*' ? layer : expert));
+        n += snprintf(out + n, (size_t)(256 - n), "%s", *p == '*' || *p == '#' ? number : one);
+        if (n >= 256)
+            return false;
+    }
+    return true;
+}
+
+bool hf_name_of(const struct hf_family *f, const char *gguf, char out[256])
+{
+    long layer = strncmp(gguf, "blk.", 4) == 0 ? strtol(gguf + 4, NULL, 10) : -1;
+    for (int i = 0; hf_rule_at(f, i); i++) {
+        char name[256];
+        const struct hf_tensor *r = hf_rule_at(f, i);
+        if (hf_expand(name, r->gguf, layer, 0) && strcmp(name, gguf) == 0)
+            return hf_expand(out, r->hf, layer, 0);
+    }
+    return false;
+}

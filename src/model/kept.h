@@ -1,0 +1,27 @@
+/* Where the numbers of a tensor of ours are in a file. Files of the same model differ: names, what is kept in one
+ * matrix with others (q, k and v; gate and up; keys and values of latent attention), what is split up (an expert each).
+ * Which it is changes no result, so it ends here. */
+#ifndef CADRE_MODEL_KEPT_H
+#define CADRE_MODEL_KEPT_H
+
+#include "model/family.h"
+#include "model/tensors.h"
+
+struct kept {
+    const struct gguf_tensor *t; /* the tensor, or the first expert's */
+    const struct form *form;     /* NULL: as it is */
+    enum dtype type;             /* of what kept_read gives */
+};
+
+/* Whether the file has this row of the walk, in any form. */
+bool kept_exists(const struct gguf *g, const struct family *f, const struct tensor_walk *w);
+/* Finds and checks it: there, with its shape and a type that has kernels. */
+cadre_err kept_find(struct kept *out, const struct gguf *g, const struct spec *s, const struct param *p,
+                    cadre_error *err);
+/* Every tensor of the file belongs to one of the n params (or to layers that are left out: see spec.n_nextn). */
+cadre_err kept_all(const struct gguf *g, const struct model *m, const struct kept *kept, cadre_error *err);
+/* The param's rows one after the other, in src->type; dst holds dtype_size(src->type, tensor_count(&p->t)) bytes. */
+cadre_err kept_read(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p,
+                    void *dst, cadre_error *err);
+
+#endif

@@ -1,0 +1,11 @@
+/* What a MODEL may be: a GGUF file, the first file of a split one, a Hugging Face directory. */
+#ifndef CADRE_MODEL_SOURCE_H
+#define CADRE_MODEL_SOURCE_H
+
+#include "file/gguf.h"
+
+cadre_err model_source_open(struct gguf **out, const char *path, cadre_error *err);
+/* Bytes of tensors. */
+uint64_t model_source_bytes(const struct gguf *g);
+
+#endif

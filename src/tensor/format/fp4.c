@@ -1,0 +1,51 @@
+/* Four-bit floats (E2M1: 0, 1/2, 1, 3/2, 2, 3, 4, 6 and their negatives) with a shared scale. */
+#include <math.h>
+#include <string.h>
+
+#include "tensor/format/format.h"
+
+/* Twice the number, an integer; scales below are halved for it, which is exact. */
+static const float fp4_twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+static void put_fp4(float *dst, float scale, const unsigned char *q, int half)
+{
+    for (int j = 0; j < half; j++) {
+        dst[j] = fp4_twice[q[j] & 15] * scale;
+        dst[j + half] = fp4_twice[q[j] >> 4] * scale;
+    }
+}
+
+/* 2^(e - 128): half of what the power-of-two scale e says (E8M0). The number 255, not a number to OCP, is 2^127. */
+static float e8m0_half(unsigned e)
+{
+    uint32_t bits = e < 2 ? 0x00200000u << e : (e - 1) << 23;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* {e, 16 bytes}, blocks of 32 (OCP Microscaling Formats 1.0), numbers j and j + 16 in byte j */
+void mxfp4_decode(const void *src, float *dst, size_t n)
+{
+    const unsigned char *p = src;
+    for (size_t b = 0; b < n / 32; b++, p += 17, dst += 32)
+        put_fp4(dst, e8m0_half(p[0]), p + 1, 16);
+}
+
+/* Half of an unsigned E4M3 scale; 127, not a number there, is 0. Bit 7 is no part of it. */
+static float ue4m3_half(unsigned x)
+{
+    int e = (int)(x >> 3 & 15), m = (int)(x & 7);
+    if (x == 0x7f)
+        return 0;
+    return e ? ldexpf((float)(8 + m), e - 11) : ldexpf((float)m, -10);
+}
+
+/* {4 scales, 32 bytes}, blocks of 64 in four groups of 16 (8 bytes each), numbers j and j + 8 in byte j */
+void nvfp4_decode(const void *src, float *dst, size_t n)
+{
+    const unsigned char *p = src;
+    for (size_t b = 0; b < n / 64; b++, p += 36)
+        for (int g = 0; g < 4; g++, dst += 16)
+            put_fp4(dst, ue4m3_half(p[g]), p + 4 + 8 * g, 8);
+}

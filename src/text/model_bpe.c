@@ -1,0 +1,124 @@
+/* Byte-pair encoding over bytes: GPT-2's alphabet. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "text/bpe_tables.h"
+#include "text/byte_alphabet.h"
+#include "text/token_model.h"
+
+struct byte_model {
+    struct bpe_merges merges;
+    int32_t byte_id[256];   /* -1: no token */
+    int32_t replacement[3]; /* for bytes without a token: U+FFFD or the unknown token */
+    size_t n_replacement;
+    struct text_index words; /* where words are taken whole: tokens by the bytes they decode to */
+    struct text_span *word;
+    char *text;
+};
+
+static bool in_alphabet(unsigned char kind)
+{
+    return kind == TOKEN_NORMAL || kind == TOKEN_BYTE || kind == TOKEN_UNUSED;
+}
+
+/* A token for each byte, and what stands for bytes without one. */
+static cadre_err find_bytes(struct byte_model *m, const struct vocabulary *v, cadre_error *err)
+{
+    int missing = -1;
+    for (int b = 0; b < 256; b++) {
+        char letter[2];
+        size_t n = byte_to_alphabet((unsigned char)b, letter);
+        int32_t id = vocabulary_find(v, letter, n);
+        m->byte_id[b] = id >= 0 && in_alphabet(v->kind[id]) ? id : -1;
+        if (m->byte_id[b] < 0)
+            missing = b;
+    }
+    const unsigned char fffd[3] = {0xef, 0xbf, 0xbd};
+    for (; m->n_replacement < 3 && m->byte_id[fffd[m->n_replacement]] >= 0; m->n_replacement++)
+        m->replacement[m->n_replacement] = m->byte_id[fffd[m->n_replacement]];
+    if (m->n_replacement < 3 && v->tables->unk >= 0) {
+        m->replacement[0] = v->tables->unk;
+        m->n_replacement = 1;
+    } else {
+        CHECK(err, missing < 0 || m->n_replacement == 3, CADRE_E_FORMAT,
+              "the vocabulary has no token for byte 0x%02x, nor for U+FFFD, nor an unknown token to stand for it",
+              missing);
+    }
+    return CADRE_OK;
+}
+
+static cadre_err index_words(struct byte_model *m, const struct vocabulary *v, cadre_error *err)
+{
+    int64_t n = v->tables->n_tokens;
+    uint64_t bytes = 0;
+    for (int64_t i = 0; i < n; i++)
+        bytes += v->piece[i].n;
+    m->text = malloc(bytes + 1);
+    m->word = malloc((size_t)n * sizeof *m->word);
+    CHECK(err, m->text && m->word, CADRE_E_MEMORY, "no memory for %lld words", (long long)n);
+    TRY(text_index_init(&m->words, n, err));
+    char *end = m->text;
+    for (int64_t i = 0; i < n; i++) {
+        m->word[i] = (struct text_span){end, v->piece[i].n};
+        memcpy(end, v->piece[i].p, v->piece[i].n);
+        end += v->piece[i].n;
+        if (v->kind[i] == TOKEN_NORMAL)
+            text_index_add(&m->words, m->word, (int32_t)i);
+    }
+    return CADRE_OK;
+}
+
+static void free_model(void *model)
+{
+    struct byte_model *m = model;
+    bpe_merges_free(&m->merges);
+    text_index_free(&m->words);
+    free(m->word);
+    free(m->text);
+    free(m);
+}
+
+static cadre_err build(void **out, const struct vocabulary *v, cadre_error *err)
+{
+    struct byte_model *m = calloc(1, sizeof *m);
+    CHECK(err, m, CADRE_E_MEMORY, "no memory for a tokenizer");
+    cadre_err rc = CADRE_OK;
+    TRY_OUT(find_bytes(m, v, err));
+    TRY_OUT(bpe_merges_of_list(&m->merges, v, err));
+    if (v->rules->ignore_merges)
+        TRY_OUT(index_words(m, v, err));
+    *out = m;
+    return CADRE_OK;
+out:
+    free_model(m);
+    return rc;
+}
+
+static cadre_err encode(const void *model, struct model_work *w, const char *p, size_t n, struct token_ids *out,
+                        cadre_error *err)
+{
+    const struct byte_model *m = model;
+    if (n == 1 && m->byte_id[(unsigned char)*p] >= 0)
+        return token_ids_put(out, &m->byte_id[(unsigned char)*p], 1, err);
+    int32_t whole = m->words.slots ? text_index_find(&m->words, m->word, p, n) : -1;
+    if (whole >= 0)
+        return token_ids_put(out, &whole, 1, err);
+    uint64_t room;
+    CHECK(err, mul_ok(n, 3, &room), CADRE_E_ARG, "a word of %zu bytes is too long", n);
+    TRY(bpe_work_reserve(&w->bpe, room, err)); /* a byte becomes 3 ids at most */
+    int32_t *ids = w->bpe.ids;
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++) {
+        int32_t id = m->byte_id[(unsigned char)p[i]];
+        if (id >= 0) {
+            ids[k++] = id;
+        } else {
+            memcpy(ids + k, m->replacement, m->n_replacement * sizeof *ids);
+            k += m->n_replacement;
+        }
+    }
+    return token_ids_put(out, ids, bpe_merge(&m->merges, &w->bpe, k), err);
+}
+
+const struct token_model model_bpe_bytes = {build, encode, free_model, NULL};
