@@ -23,10 +23,13 @@ enum spec_key {
     KEY_WEIGHTS_SCALE,
     KEY_ATTENTION_SCALE,
     KEY_WINDOW,
-    KEY_LATENT,  /* multi-head latent attention */
-    KEY_SCALES,  /* on embeddings, residual stream, logits */
-    KEY_SOFTCAP, /* of logits */
-    KEY_OWN,     /* keys that only this project's own architecture has */
+    KEY_LATENT, /* multi-head latent attention */
+    KEY_DELTA,  /* layers of several kinds, Gated DeltaNet */
+    KEY_SHORT_CONV,
+    KEY_SECTIONS, /* of rope */
+    KEY_SCALES,   /* on embeddings, residual stream, logits */
+    KEY_SOFTCAP,  /* of logits */
+    KEY_OWN,      /* keys that only this project's own architecture has */
 };
 #define KEYS(k) (1u << (k))
 
@@ -63,7 +66,7 @@ cadre_err spec_can_write(const struct spec *s, cadre_error *err);
 /* general.architecture and all keys. */
 cadre_err spec_to_gguf(struct gguf_writer *w, const struct spec *s, cadre_error *err);
 
-extern const struct family family_cadre, family_deepseek, family_llama, family_olmoe, family_qwen2moe, family_qwen3,
-    family_qwen3moe;
+extern const struct family family_cadre, family_deepseek, family_lfm2, family_lfm2moe, family_llama, family_olmoe,
+    family_qwen2moe, family_qwen3, family_qwen3moe, family_qwen3next, family_qwen35, family_qwen35moe;
 
 #endif

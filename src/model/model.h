@@ -11,6 +11,17 @@
  * the matrices that would do it absorbed into query and output, with only the latent row in the cache. */
 enum mla_form { MLA_ABSORBED, MLA_PLAIN };
 
+struct delta_weights {
+    struct weight qkvz, qkv, z;       /* the first or the others */
+    struct weight gates, beta, alpha; /* likewise */
+    struct weight out;
+    struct tensor *dt, *a, *norm; /* [v_heads], [v_heads], [v_dim] */
+};
+
+struct short_conv_weights {
+    struct weight in, out;
+};
+
 /* Tensors that a layer does not have are NULL, or have n = 0. */
 struct layer {
     struct tensor *attn_norm, *ffn_norm;
@@ -18,7 +29,10 @@ struct layer {
     struct weight q, k, v, o;
     struct tensor *q_bias, *k_bias, *v_bias, *o_bias;
     struct tensor *q_norm, *k_norm;
-    struct tensor *sinks;      /* [n_head] */
+    struct tensor *sinks; /* [n_head] */
+    struct tensor *taps;  /* [channels, taps] of a convolution */
+    struct delta_weights delta;
+    struct short_conv_weights conv;
     struct expert_weights ffn; /* dense layers */
     struct moe_layer moe;      /* MoE layers */
 };

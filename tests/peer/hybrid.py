@@ -18,8 +18,9 @@ from llama_peer import Peer, PeerMissing, read_safetensors
 
 try:
     import numpy as np
-    from hybrid_models import MODELS, keys, tensors, write_gguf
+    from hybrid_models import MODELS, keys, tensors
     from hybrid_reference import forward
+    from tiny_gguf import write_gguf
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)

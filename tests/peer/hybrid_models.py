@@ -4,9 +4,9 @@ A model is a dict of settings; keys() and tensors() say how llama.cpp's format s
 enough that every part of a layer moves the logits.
 """
 
-import struct
-
 import numpy as np
+
+from tiny_gguf import vocabulary
 
 COMMON = dict(n_layer=4, d=32, n_vocab=264, n_ctx=512, eps=1e-6, n_head=4, n_kv_head=2, head_dim=16, n_rot=8,
               rope_base=1e6, tied=False, n_expert=8, k=3, expert_ff=16, shared_ff=24)
@@ -50,54 +50,34 @@ def kv_heads(m, layer):
 
 
 def keys(m):
-    """[(key, type, value)]: u32, f32, str, bool, [u32], [str]"""
+    """name -> value"""
     arch, mtp = m["arch"], m.get("mtp", 0)
-    out = [("general.architecture", "str", arch), ("general.name", "str", "tiny"), ("general.alignment", "u32", 32),
-           ("general.file_type", "u32", 0)]
-    own = [("vocab_size", "u32", m["n_vocab"]), ("context_length", "u32", m["n_ctx"]),
-           ("embedding_length", "u32", m["d"]), ("block_count", "u32", m["n_layer"] + mtp),
-           ("feed_forward_length", "u32", m.get("ff", m["expert_ff"])), ("attention.head_count", "u32", m["n_head"]),
-           ("attention.key_length", "u32", m["head_dim"]), ("attention.value_length", "u32", m["head_dim"]),
-           ("attention.layer_norm_rms_epsilon", "f32", m["eps"]), ("rope.freq_base", "f32", m["rope_base"])]
-    own.append(("attention.head_count_kv", "[u32]", m["kv_heads"]) if "kv_heads" in m else
-               ("attention.head_count_kv", "u32", m["n_kv_head"]))
+    own = {"vocab_size": m["n_vocab"], "context_length": m["n_ctx"], "embedding_length": m["d"],
+           "block_count": m["n_layer"] + mtp, "feed_forward_length": m.get("ff", m["expert_ff"]),
+           "attention.head_count": m["n_head"], "attention.head_count_kv": m.get("kv_heads", m["n_kv_head"]),
+           "attention.key_length": m["head_dim"], "attention.value_length": m["head_dim"],
+           "attention.layer_norm_rms_epsilon": m["eps"], "rope.freq_base": m["rope_base"]}
     if m["n_expert"]:
-        own += [("expert_count", "u32", m["n_expert"]), ("expert_used_count", "u32", m["k"]),
-                ("expert_feed_forward_length", "u32", m["expert_ff"])]
+        own |= {"expert_count": m["n_expert"], "expert_used_count": m["k"], "expert_feed_forward_length": m["expert_ff"]}
     if arch.startswith("qwen"):
-        own += [("rope.dimension_count", "u32", m["n_rot"]), ("ssm.conv_kernel", "u32", m["conv"]),
-                ("ssm.state_size", "u32", m["state"]), ("ssm.group_count", "u32", m["k_heads"]),
-                ("ssm.time_step_rank", "u32", m["v_heads"]), ("ssm.inner_size", "u32", m["v_heads"] * m["state"])]
+        own |= {"rope.dimension_count": m["n_rot"], "ssm.conv_kernel": m["conv"], "ssm.state_size": m["state"],
+                "ssm.group_count": m["k_heads"], "ssm.time_step_rank": m["v_heads"],
+                "ssm.inner_size": m["v_heads"] * m["state"]}
         if m["n_expert"]:
-            own.append(("expert_shared_feed_forward_length", "u32", m["shared_ff"]))
+            own["expert_shared_feed_forward_length"] = m["shared_ff"]
         if "recurrent" in m:
-            own.append(("attention.recurrent_layers", "[bool]", m["recurrent"] + [0] * mtp))
+            own["attention.recurrent_layers"] = [bool(x) for x in m["recurrent"] + [0] * mtp]
         elif m["interval"] != 4:  # the default
-            own.append(("full_attention_interval", "u32", m["interval"]))
+            own["full_attention_interval"] = m["interval"]
         if "sections" in m:
-            own.append(("rope.dimension_sections", "[i32]", m["sections"]))
+            own["rope.dimension_sections"] = m["sections"]
         if mtp:
-            own.append(("nextn_predict_layers", "u32", mtp))
+            own["nextn_predict_layers"] = mtp
     else:
-        own.append(("shortconv.l_cache", "u32", m["taps"]))
+        own["shortconv.l_cache"] = m["taps"]
         if m["n_expert"]:
-            own += [("leading_dense_block_count", "u32", m["leading"]), ("expert_gating_func", "u32", 2)]
-    return out + [(f"{arch}.{name}", kind, value) for name, kind, value in own] + vocabulary(m)
-
-
-def vocabulary(m):
-    """Byte-level BPE of the 256 bytes, a merge (readers want one) and fillers"""
-    visible = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or 174 <= b <= 255]
-    spelled = {b: chr(b) for b in visible}
-    for i, b in enumerate(b for b in range(256) if b not in spelled):
-        spelled[b] = chr(256 + i)
-    tokens = [spelled[b] for b in range(256)] + ["he"]
-    tokens += [f"<|filler{i}|>" for i in range(m["n_vocab"] - 258)] + ["<|endoftext|>"]
-    kinds = [1] * 257 + [3] * (m["n_vocab"] - 257)
-    return [("tokenizer.ggml.model", "str", "gpt2"), ("tokenizer.ggml.pre", "str", "qwen2"),
-            ("tokenizer.ggml.tokens", "[str]", tokens), ("tokenizer.ggml.token_type", "[i32]", kinds),
-            ("tokenizer.ggml.merges", "[str]", ["h e"]), ("tokenizer.ggml.eos_token_id", "u32", m["n_vocab"] - 1),
-            ("tokenizer.ggml.add_bos_token", "bool", False)]
+            own |= {"leading_dense_block_count": m["leading"], "expert_gating_func": 2}
+    return {"general.architecture": arch} | {f"{arch}.{name}": value for name, value in own.items()} | vocabulary(m["n_vocab"])
 
 
 def tensors(m, seed):
@@ -182,34 +162,3 @@ def tensors(m, seed):
             vector(p + "nextn.hnorm.weight", d)
             vector(p + "nextn.shared_head_norm.weight", d)
     return out
-
-
-def write_gguf(path, pairs, weights):
-    number = {"u32": ("<I", 4), "i32": ("<i", 5), "f32": ("<f", 6), "bool": ("<?", 7)}
-
-    def text(s):
-        return struct.pack("<Q", len(s.encode())) + s.encode()
-
-    def value(kind, v):
-        return text(v) if kind == "str" else struct.pack(number[kind][0], v)
-
-    def code(kind):
-        return 8 if kind == "str" else number[kind][1]
-
-    head = struct.pack("<4sIQQ", b"GGUF", 3, len(weights), len(pairs))
-    for key, kind, v in pairs:
-        head += text(key)
-        if kind.startswith("["):
-            kind = kind[1:-1]
-            head += struct.pack("<IIQ", 9, code(kind), len(v)) + b"".join(value(kind, x) for x in v)
-        else:
-            head += struct.pack("<I", code(kind)) + value(kind, v)
-    at = 0
-    for name, a in weights.items():
-        head += text(name) + struct.pack(f"<I{a.ndim}QIQ", a.ndim, *reversed(a.shape), 0, at)
-        at += (a.nbytes + 31) // 32 * 32
-    head += b"\0" * (-len(head) % 32)
-    with open(path, "wb") as out:
-        out.write(head)
-        for a in weights.values():
-            out.write(a.tobytes() + b"\0" * (-a.nbytes % 32))
