@@ -156,10 +156,11 @@ typedef struct cadre_generate_options {
     double top_p, min_p; /* 1 and 0: off */
     uint64_t seed;
     bool ignore_eos;
-    const char *stop; /* generation ends before this text would appear; NULL: none */
-    const char *kv;   /* "f32" (default), "f16", "bf16", "q8_0" */
-    const char *act;  /* "f32" (default), or "auto": activations rounded to blocks of 8-bit numbers before products
-                         with block-quantized weights. Lossy; what engines with integer products compute */
+    bool hide_special; /* control tokens leave no text */
+    const char *stop;  /* generation ends before this text would appear; NULL: none */
+    const char *kv;    /* "f32" (default), "f16", "bf16", "q8_0" */
+    const char *act;   /* "f32" (default), or "auto": activations rounded to blocks of 8-bit numbers before products
+                          with block-quantized weights. Lossy; what engines with integer products compute */
     /* Text as it comes, whole UTF-8 characters; false stops. */
     bool (*on_text)(void *user, const char *text, size_t n);
     /* Asked between steps; true cancels. Safe to answer from a flag that a signal handler sets. */
@@ -179,7 +180,8 @@ CADRE_API cadre_generate_options cadre_generate_options_default(void);
 typedef struct cadre_generation {
     int32_t *prompt_ids, *ids; /* freed by cadre_generation_free */
     size_t n_prompt, n_ids;
-    char *text; /* 0-terminated */
+    size_t n_reused; /* prompt tokens that a chat had in its KV cache already */
+    char *text;      /* 0-terminated */
     size_t text_bytes;
     double prompt_tokens_per_s, tokens_per_s;
     const char *stopped_by; /* "length", "eos", "stop", "context", "caller" (on_text), "cancel" */
@@ -189,6 +191,46 @@ typedef struct cadre_generation {
 CADRE_API cadre_err cadre_generate(cadre_model *model, const char *prompt, const cadre_generate_options *options,
                                    cadre_generation *result, cadre_error *err);
 CADRE_API void cadre_generation_free(cadre_generation *g);
+
+/* ---- chat ----------------------------------------------------------------------------------------------- */
+
+typedef struct cadre_chat_options {
+    const char *jinja;          /* a template's text instead of the model's; NULL: the model's */
+    const char *name;           /* one of the model's by name ("tool_use"), or a built-in format: plain, chatml, llama3,
+                                   mistral, gemma. NULL: the model's "tool_use" if there are tools and it has one, else its
+                                   only or default one */
+    bool add_generation_prompt; /* true: end with what begins a reply */
+    const char *bos, *eos;      /* text of bos_token and eos_token; NULL: the model's, or "" */
+    const char *extra;          /* JSON object of more variables ({"enable_thinking": false}); NULL: none */
+    int64_t now;                /* what strftime_now reads: seconds since 1970, as UTC; -1: the local clock */
+    int64_t max_steps, max_bytes; /* limits of the template's work and of its text; 0: 50 million and 64 MiB */
+} cadre_chat_options;
+
+CADRE_API cadre_chat_options cadre_chat_options_default(void);
+
+/* What the model is given for a conversation: its chat template (Jinja2, as transformers runs it) over `messages`, a
+ * JSON array of {"role": …, "content": …}, and `tools`, a JSON array or NULL. *text (n bytes, 0-terminated) is freed
+ * with cadre_free. A template that refuses the messages (raise_exception) gives CADRE_E_ARG, a model without a template
+ * CADRE_E_UNSUPPORTED. model may be NULL when `jinja` is given. */
+CADRE_API cadre_err cadre_chat_render(cadre_model *model, const char *messages, const char *tools,
+                                      const cadre_chat_options *options, char **text, size_t *n, cadre_error *err);
+/* Whether the model brings a chat template (of that name; NULL: any it would use without tools). */
+CADRE_API bool cadre_chat_has_template(cadre_model *model, const char *name);
+
+/* A conversation that keeps its KV cache: each reply computes only what differs from the tokens of the last one.
+ * Replies are the same bytes as those of a fresh one. */
+typedef struct cadre_chat cadre_chat;
+
+/* Of `generate`, context (0: the model's, at most 4096), kv and act count. The model must outlive the chat. */
+CADRE_API cadre_err cadre_chat_open(cadre_chat **out, cadre_model *model, const cadre_generate_options *generate,
+                                    cadre_error *err);
+/* The reply to a whole conversation, as cadre_chat_render takes it. Of `generate`, what cadre_chat_open took and ids
+ * must not be given. result may be NULL; result->n_reused says how many tokens were kept. */
+CADRE_API cadre_err cadre_chat_reply(cadre_chat *chat, const char *messages, const char *tools,
+                                     const cadre_chat_options *options, const cadre_generate_options *generate,
+                                     cadre_generation *result, cadre_error *err);
+CADRE_API int64_t cadre_chat_context(const cadre_chat *chat); /* positions there is room for */
+CADRE_API void cadre_chat_close(cadre_chat *chat);
 
 /* ---- evaluation ----------------------------------------------------------------------------------------- */
 

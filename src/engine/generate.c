@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "engine/generate.h"
 #include "engine/memory.h"
 #include "engine/record.h"
 #include "engine/sampler.h"
@@ -22,6 +23,8 @@ struct job {
     struct sampling sampling;
     struct rng rng;
     struct session *session;
+    bool lent;     /* the session belongs to somebody else */
+    size_t reused; /* tokens of the prompt that it holds already */
     struct record record;
     struct candidate *candidates;
     int32_t *prompt;
@@ -33,6 +36,21 @@ struct job {
     struct utf8_stream utf8;
     const char *stopped_by; /* NULL: under way */
 };
+
+cadre_err generate_session_options(const cadre_generate_options *o, struct session_options *so, cadre_error *err)
+{
+    const char *act = o->act ? o->act : "f32";
+    so->block_activations = strcmp(act, "auto") == 0;
+    CHECK(err, so->block_activations || strcmp(act, "f32") == 0, CADRE_E_ARG, "act: expected f32 or auto, found '%s'",
+          act);
+    const char *kv = o->kv ? o->kv : "f32";
+    so->kv = dtype_by_name(kv);
+    CHECK(err, so->kv == DTYPE_F32 || so->kv == DTYPE_F16 || so->kv == DTYPE_BF16 || so->kv == DTYPE_Q8_0, CADRE_E_ARG,
+          "kv: expected f32, f16, bf16 or q8_0, found '%s'", kv);
+    so->all_logits = o->on_logits || o->logits_path;
+    so->routing = o->routing_path != NULL;
+    return CADRE_OK;
+}
 
 static cadre_err read_options(struct job *j, struct session_options *so, cadre_error *err)
 {
@@ -46,17 +64,7 @@ static cadre_err read_options(struct job *j, struct session_options *so, cadre_e
           (long long)o->max_tokens);
     CHECK(err, o->context >= 0, CADRE_E_ARG, "context: expected at least 0 (as needed), found %lld",
           (long long)o->context);
-    const char *act = o->act ? o->act : "f32";
-    so->block_activations = strcmp(act, "auto") == 0;
-    CHECK(err, so->block_activations || strcmp(act, "f32") == 0, CADRE_E_ARG, "act: expected f32 or auto, found '%s'",
-          act);
-    const char *kv = o->kv ? o->kv : "f32";
-    so->kv = dtype_by_name(kv);
-    CHECK(err, so->kv == DTYPE_F32 || so->kv == DTYPE_F16 || so->kv == DTYPE_BF16 || so->kv == DTYPE_Q8_0, CADRE_E_ARG,
-          "kv: expected f32, f16, bf16 or q8_0, found '%s'", kv);
-    so->all_logits = o->on_logits || o->logits_path;
-    so->routing = o->routing_path != NULL;
-    return CADRE_OK;
+    return generate_session_options(o, so, err);
 }
 
 static cadre_err read_prompt(struct job *j, const char *prompt, cadre_error *err)
@@ -83,7 +91,7 @@ static cadre_err open_job(struct job *j, const char *prompt, cadre_error *err)
     TRY(read_options(j, &so, err));
     TRY(read_prompt(j, prompt, err));
     int64_t need = (int64_t)j->n_prompt + j->o->max_tokens;
-    so.n_ctx = j->o->context ? j->o->context : min_i64(need, spec->n_ctx);
+    so.n_ctx = j->lent ? session_context(j->session) : j->o->context ? j->o->context : min_i64(need, spec->n_ctx);
     CHECK(
         err, (int64_t)j->n_prompt <= so.n_ctx, CADRE_E_ARG,
         "prompt: its %zu tokens do not fit into a context of %lld; shorten it or raise the context (the model's limit "
@@ -93,7 +101,12 @@ static cadre_err open_job(struct job *j, const char *prompt, cadre_error *err)
     j->ids = malloc(((size_t)min_i64(j->o->max_tokens, so.n_ctx) + 1) * sizeof *j->ids);
     j->candidates = malloc((size_t)spec->n_vocab * sizeof *j->candidates);
     CHECK(err, j->ids && j->candidates, CADRE_E_MEMORY, "no memory for a generation");
-    TRY(session_new(&j->session, j->m, &so, err));
+    if (j->lent) {
+        CHECK(err, !so.all_logits && !so.routing, CADRE_E_ARG, "logits and routing: not offered over a kept session");
+        j->reused = (size_t)session_rewind(j->session, (int64_t)j->reused);
+    } else {
+        TRY(session_new(&j->session, j->m, &so, err));
+    }
     return record_open(&j->record, spec, j->prompt, (int64_t)j->n_prompt, j->o->logits_path, j->o->routing_path, err);
 }
 
@@ -108,7 +121,7 @@ static cadre_err feed_prompt(struct job *j, const real **logits, cadre_error *er
 {
     int64_t n_vocab = j->m->model->spec.n_vocab;
     bool all = j->o->on_logits || j->o->logits_path;
-    for (size_t at = 0; at < j->n_prompt;) {
+    for (size_t at = j->reused; at < j->n_prompt;) {
         struct session_output out;
         int64_t n = min_i64(SESSION_CHUNK, (int64_t)(j->n_prompt - at));
         TRY(check_cancel(j, err));
@@ -150,7 +163,7 @@ static cadre_err add_text(struct job *j, int32_t id, cadre_error *err)
     const char *piece;
     if (!j->m->tokenizer)
         return CADRE_OK;
-    size_t n = tokenizer_piece(j->m->tokenizer, id, true, &piece), old = j->text.n;
+    size_t n = tokenizer_piece(j->m->tokenizer, id, !j->o->hide_special, &piece), old = j->text.n;
     char *whole = malloc(n + 4);
     CHECK(err, whole, CADRE_E_MEMORY, "no memory for text");
     n = utf8_stream_push(&j->utf8, piece, n, whole);
@@ -221,6 +234,7 @@ static void give_result(struct job *j, cadre_generation *g)
         return;
     g->prompt_ids = j->prompt;
     g->n_prompt = j->n_prompt;
+    g->n_reused = j->reused;
     g->ids = j->ids;
     g->n_ids = j->n_ids;
     g->text = j->text.p;
@@ -238,7 +252,13 @@ cadre_err cadre_generate(cadre_model *m, const char *prompt, const cadre_generat
     if (g)
         *g = (cadre_generation){0};
     CHECK(err, m && m->model && o, CADRE_E_ARG, "cadre_generate: a model with weights and options must be given");
-    struct job j = {.m = m, .o = o};
+    return generate_over(NULL, 0, m, prompt, o, g, err);
+}
+
+cadre_err generate_over(struct session *session, size_t reused, struct cadre_model *m, const char *prompt,
+                        const cadre_generate_options *o, cadre_generation *g, cadre_error *err)
+{
+    struct job j = {.m = m, .o = o, .session = session, .lent = session != NULL, .reused = reused};
     const real *logits = NULL;
     double start = 0, middle = 0;
     int64_t fed = 0;
@@ -249,7 +269,9 @@ cadre_err cadre_generate(cadre_model *m, const char *prompt, const cadre_generat
     if (rc == CADRE_OK)
         rc = feed_prompt(&j, &logits, err);
     middle = clock_now();
-    fed = j.session ? session_position(j.session) : 0;
+    fed = j.session ? session_position(j.session) - (int64_t)j.reused : 0;
+    if (rc == CADRE_OK && j.lent)
+        session_mark(j.session); /* the next prompt may go on from this one, but not from what is generated now */
     if (rc == CADRE_OK)
         rc = generate(&j, logits, err);
     if (rc == CADRE_E_CANCELLED) { /* what came before stays, also what was held back */
@@ -266,7 +288,8 @@ cadre_err cadre_generate(cadre_model *m, const char *prompt, const cadre_generat
         give_result(&j, g);
     }
     record_close(&j.record);
-    session_free(j.session);
+    if (!j.lent)
+        session_free(j.session);
     free(j.candidates);
     free(j.prompt);
     free(j.ids);

@@ -1,8 +1,10 @@
 #include "engine/runtime.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/memory.h"
+#include "file/folder.h"
 #include "model/source.h"
 #include "model/tensors.h"
 
@@ -41,9 +43,14 @@ static cadre_err check_file(const char *path, uint64_t memory, cadre_error *err)
 static cadre_err open_tokenizer(struct tokenizer **out, const char *path, cadre_error *err)
 {
     struct gguf *g;
-    TRY(model_source_open(&g, path, err));
-    cadre_err rc = tokenizer_from_gguf(out, g, err);
-    gguf_close(g);
+    cadre_err rc;
+    if (folder_is(path) || tokenizer_json_is(path)) {
+        rc = tokenizer_from_json(out, path, 0, err);
+    } else {
+        TRY(gguf_open(&g, path, err));
+        rc = tokenizer_from_gguf(out, g, err);
+        gguf_close(g);
+    }
     return rc ? error_wrap(err, rc, "%s", path) : CADRE_OK;
 }
 
@@ -63,8 +70,11 @@ cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_mode
     struct cadre_model *m = calloc(1, sizeof *m);
     CHECK(err, m, CADRE_E_MEMORY, "no memory for a model");
     m->memory = options->memory;
+    m->path = strdup(path);
     kernels_init(&m->kernels, &cpu, isa);
-    cadre_err rc = pool_new(&m->pool, options->threads > 0 ? options->threads : cpu.cores, err);
+    cadre_err rc = m->path ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a model");
+    if (rc == CADRE_OK)
+        rc = pool_new(&m->pool, options->threads > 0 ? options->threads : cpu.cores, err);
     if (rc == CADRE_OK && options->tokenizer_only)
         rc = open_tokenizer(&m->tokenizer, path, err);
     else if (rc == CADRE_OK)
@@ -83,6 +93,8 @@ void cadre_model_close(cadre_model *m)
 {
     if (!m)
         return;
+    chat_templates_free(m->templates);
+    free(m->path);
     tokenizer_free(m->tokenizer);
     model_free(m->model);
     pool_free(m->pool);

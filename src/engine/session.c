@@ -107,6 +107,11 @@ int64_t session_position(const struct session *s)
     return s->position;
 }
 
+int64_t session_context(const struct session *s)
+{
+    return s->opt.n_ctx;
+}
+
 int64_t session_rewind(struct session *s, int64_t position)
 {
     assert(position >= 0 && position <= s->position);
@@ -115,8 +120,8 @@ int64_t session_rewind(struct session *s, int64_t position)
 
 void session_mark(struct session *s)
 {
-    assert(s->opt.marks);
-    kv_mark(s->kv, 0);
+    if (s->opt.marks)
+        kv_mark(s->kv, 0);
 }
 
 cadre_err session_feed(struct session *s, const int32_t *token, int64_t n, struct session_output *out, cadre_error *err)

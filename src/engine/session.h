@@ -21,11 +21,12 @@ struct session;
 cadre_err session_new(struct session **out, struct cadre_model *m, const struct session_options *o, cadre_error *err);
 void session_free(struct session *s);
 int64_t session_position(const struct session *s); /* tokens fed so far */
+int64_t session_context(const struct session *s);  /* tokens that there is room for */
 /* Back to a position already passed; what came after it is forgotten. Layers that carry a state (recurrent ones) cannot
  * undo a token: a session of a model that has some goes back to the mark, if it does not lie beyond, or else to 0.
  * Returns the position it is at: what to feed from. */
 int64_t session_rewind(struct session *s, int64_t position);
-/* Remember this position as one to go back to; with options.marks. It replaces the mark before. */
+/* Remember this position as one to go back to, in place of the one before. Without options.marks nothing is. */
 void session_mark(struct session *s);
 
 /* What one chunk gave: rows first … first + n of the sequence. Valid until the next feed. */
