@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "model/attention.h"
+#include "model/experts.h"
 
 /* Bounds far beyond any model, so that products of two of them cannot overflow. */
 enum { MAX_HEADS = 1 << 14, MAX_HEAD_DIM = 1 << 16, MAX_WIDTH = 1 << 24, MAX_VOCAB = 1 << 26, MAX_CTX = 1 << 30 };
@@ -105,12 +106,19 @@ void spec_defaults(struct spec *s)
         s->recurrent_period = 0;
     s->recurrent_at.given = s->recurrent && s->recurrent_at.given;
     s->moe_period = s->n_expert > 0 && s->moe_period ? s->moe_period : 1;
-    s->router.n_expert = s->n_expert;
+    s->router.n_expert = s->n_expert > 0 ? spec_choices(s) : 0;
+    s->router.n_light = s->router.n_expert - s->n_expert;
+    s->schedule = s->k_min > 0 ? s->schedule : NULL;
     if (s->router.groups.n <= 1)
         s->router.groups = (struct topk_groups){0};
-    else if (s->router.groups.best == 0)
-        s->router.groups.best = 2; /* DeepSeek-V3 */
+    else {
+        if (s->router.groups.best == 0)
+            s->router.groups.best = 2; /* DeepSeek-V3 */
+        if (s->router.groups.used == 0)
+            s->router.groups.used = s->router.groups.n;
+    }
     default_real(&s->router.scale, 1);
+    default_real(&s->router.temperature, 2); /* EvoMoE */
     s->router.kind = s->router.kind ? s->router.kind : &router_softmax;
     s->expert_kind = s->expert_kind ? s->expert_kind : &expert_swiglu;
 }
@@ -208,11 +216,13 @@ static cadre_err check_experts(const struct spec *s, cadre_error *err)
         {"interleave_moe_layer_step", s->moe_period, 1, s->n_layer},
         {"expert_feed_forward_length", s->expert_ff, 1, MAX_WIDTH},
         {"expert_shared_feed_forward_length", s->shared_ff, 0, MAX_WIDTH},
-        {"expert_used_count", s->router.k, 1, s->n_expert},
+        {"expert_used_count", s->router.k, 1, spec_choices(s)},
     };
+    TRY(spec_check_structure(s, err));
     TRY(check_ranges(r, sizeof r / sizeof *r, err));
-    CHECK(err, s->router.n_expert == s->n_expert, CADRE_E_FORMAT,
-          "the router's number of experts: expected expert_count (%d), found %d", s->n_expert, s->router.n_expert);
+    CHECK(err, s->router.n_expert == spec_choices(s), CADRE_E_FORMAT,
+          "the router's number of experts: expected expert_count and the light ones (%d), found %d", spec_choices(s),
+          s->router.n_expert);
     CHECK(err, !s->shared_gated || s->shared_ff > 0, CADRE_E_FORMAT,
           "expert_shared_feed_forward_length: expected at least 1 with a gated shared expert, found 0");
     CHECK(err, s->router.kind, CADRE_E_FORMAT, "no router is set");
@@ -267,7 +277,7 @@ struct spec_counts spec_count(const struct spec *s)
         c.parameters += n;
         bool expert = w.def->flags & TENSOR_BY_EXPERT;
         if (!(w.def->flags & TENSOR_LOOKUP) || s->tied)
-            c.active_parameters += expert ? n / s->n_expert * s->router.k : n;
+            c.active_parameters += expert ? n / spec_choices(s) * s->router.k : n;
     }
     return c;
 }

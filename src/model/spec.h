@@ -30,6 +30,15 @@ struct delta_spec {
     bool joined_input, joined_gates; /* how files cut the input matrices */
 };
 
+/* How many slices the experts of a layer have in turn, the pattern repeated over all; n = 0: each is one. */
+enum { SLICE_PATTERN = 32, MAX_SLICES = 64, SLICE_PATTERN_TEXT = 3 * SLICE_PATTERN };
+struct slice_pattern {
+    int n;
+    uint8_t of[SLICE_PATTERN];
+};
+
+struct expert_schedule; /* model/experts.h */
+
 struct spec {
     char family[32]; /* general.architecture in GGUF */
     int64_t n_layer, d_model, n_vocab, n_ctx;
@@ -93,10 +102,19 @@ struct spec {
     int64_t expert_ff;
     int64_t shared_ff; /* 0: no shared expert */
     bool shared_gated;
-    bool router_bias; /* selection bias exists */
-    bool gate_bias;   /* the gate that makes the logits has a bias */
-    bool expert_bias; /* experts' matrices have biases */
-    struct router_config router;
+    bool router_bias;            /* selection bias exists */
+    bool gate_bias;              /* the gate that makes the logits has a bias */
+    bool expert_bias;            /* experts' matrices have biases */
+    struct router_config router; /* its n_expert counts the light experts, too */
+    /* Structure beyond a row of equal FFNs (moe/moe.h); 0: none. expert_ff is then the width of a slice. */
+    int n_zero, n_copy, n_constant; /* light experts of a layer, besides n_expert */
+    struct slice_pattern slices;
+    int64_t latent; /* width at which FFN experts work */
+    int moe_heads, chain;
+    int64_t router_state; /* of the recurrent router */
+    bool gate_residual;
+    const struct expert_schedule *schedule; /* NULL, or with k_min: layers use k_min … router.k experts */
+    int k_min;
     const struct expert_kind *expert_kind; /* of routed, shared and dense feed-forward layers */
 };
 

@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "model/attention.h"
+#include "model/experts.h"
 
 int64_t size_model(const struct spec *s, int64_t layer)
 {
@@ -134,39 +135,39 @@ static const struct tensor_def feed_forward[] = {
      .when = dense},
     {.name = "ffn_gate_inp.weight",
      .field = LAYER(moe.gate),
-     .size = {size_n_expert, size_model},
-     .flags = TENSOR_KEEP_F32,
+     .size = {size_choices, size_gate_in},
+     .flags = TENSOR_KEEP_F32 | TENSOR_GATE,
      .when = spec_layer_is_moe},
     {.name = "ffn_gate_inp.bias",
      .field = LAYER(moe.gate_bias),
      SLOT_VECTOR,
      INIT_ZERO,
-     {size_n_expert},
+     {size_choices},
      .when = spec_layer_is_moe,
      .option = OPTION(gate_bias)},
     {.name = "exp_probs_b.bias",
      .field = LAYER(moe.bias),
      SLOT_VECTOR,
      INIT_ZERO,
-     {size_n_expert},
+     {size_choices},
      TENSOR_NO_GRADIENT,
      .when = spec_layer_is_moe,
      .option = OPTION(router_bias)},
     {.name = "ffn_gate_exps.weight",
      .field = LAYER(moe.experts.gate),
-     .size = {size_n_expert, size_expert_ff, size_model},
+     .size = {size_slices, size_expert_ff, size_expert_in},
      .flags = TENSOR_BY_EXPERT,
      .when = spec_layer_is_moe},
     {.name = "ffn_up_exps.weight",
      .field = LAYER(moe.experts.up),
-     .size = {size_n_expert, size_expert_ff, size_model},
+     .size = {size_slices, size_expert_ff, size_expert_in},
      .flags = TENSOR_BY_EXPERT,
      .when = spec_layer_is_moe},
     {.name = "ffn_down_exps.weight",
      .field = LAYER(moe.experts.down),
      SLOT_WEIGHT,
      INIT_RESIDUAL,
-     {size_n_expert, size_model, size_expert_ff},
+     {size_slices, size_expert_in, size_expert_ff},
      TENSOR_BY_EXPERT,
      .when = spec_layer_is_moe},
     {.name = "ffn_gate_exps.bias",
@@ -189,7 +190,7 @@ static const struct tensor_def feed_forward[] = {
      .field = LAYER(moe.experts.down_bias),
      SLOT_VECTOR,
      INIT_ZERO,
-     {size_n_expert, size_model},
+     {size_n_expert, size_expert_in},
      TENSOR_BY_EXPERT,
      .when = spec_layer_is_moe,
      .option = OPTION(expert_bias)},
@@ -221,13 +222,15 @@ static const struct tensor_def feed_forward[] = {
         t, sizeof(t) / sizeof *(t)                                                                                     \
     }
 
-enum { N_PARTS = 3 };
+enum { N_PARTS = 4 };
 
 /* Part `part` of a layer; -1 is what comes before the layers. */
 static struct tensor_rows rows_of(const struct spec *s, int64_t layer, int part)
 {
     if (layer < 0)
-        return ROWS(globals);
+        return part == 0 ? ROWS(globals) : part == 1 ? experts_global_rows : (struct tensor_rows){0};
+    if (part == 3)
+        return experts_rows;
     if (part == 1)
         return spec_layer(s, layer).attention->tensors;
     return part == 0 ? ROWS(before_attention) : ROWS(feed_forward);
@@ -249,7 +252,7 @@ static bool step(struct tensor_walk *w)
             return true;
         }
         w->row = 0;
-        if (w->layer < 0 || ++w->part == N_PARTS) {
+        if (++w->part == N_PARTS) {
             w->part = 0;
             w->layer++;
         }
