@@ -3,7 +3,12 @@
 
 #include <string.h>
 
-static const struct attention_kind *const kinds[] = {&attention_grouped, &attention_delta_net, &attention_short_conv};
+static const struct attention_kind *const kinds[] = {
+    &attention_grouped,
+    &attention_mla,
+    &attention_delta_net,
+    &attention_short_conv,
+};
 
 const struct attention_kind *attention_kind_at(int i)
 {

@@ -81,6 +81,7 @@ struct spec {
 
     /* position: rotary embedding, stretched for contexts beyond those of pre-training */
     int64_t n_rot;
+    bool no_rope; /* nothing turns: order comes from the causal mask alone */
     bool rope_pairs;
     real rope_base, rope_linear;         /* linear scaling: positions divided by it; 1 = none */
     real yarn_factor;                    /* YaRN (Peng et al. 2023); 0 or 1 = none; excludes linear */
@@ -144,8 +145,8 @@ void spec_defaults(struct spec *s);
 cadre_err spec_check(const struct spec *s, cadre_error *err);
 
 struct spec_counts {
-    int64_t parameters,
-        active_parameters; /* per token; active counts the output matrix, not the embedding lookup unless tied */
+    int64_t parameters, active_parameters; /* those that a token multiplies with, as often as it does (chains); counts
+                                              the output matrix, not the embedding lookup unless tied */
 };
 struct spec_counts spec_count(const struct spec *s);
 

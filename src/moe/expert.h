@@ -27,6 +27,7 @@ struct tensor *expert_gated(struct op_ctx *c, const struct expert_weights *w, st
 const struct expert_kind *expert_kind_find(const char *name);
 const struct expert_kind *expert_kind_at(int i);
 
-extern const struct expert_kind expert_swiglu; /* expert/swiglu.c: down(silu(gate x) · up x), Shazeer 2020 */
+extern const struct expert_kind expert_swiglu;         /* expert/swiglu.c: down(silu(gate x) · up x), Shazeer 2020 */
+extern const struct expert_kind expert_swiglu_clamped; /* expert/swiglu_clamped.c: gpt-oss */
 
 #endif

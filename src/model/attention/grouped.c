@@ -108,7 +108,8 @@ static struct tensor *place(struct op_ctx *c, const struct attend *a, struct ten
     const struct spec *s = &a->m->spec;
     if (norm && !s->qk_norm_after_rope)
         x = head_norm(c, s, x, norm);
-    x = op_rope(c, x, s->head_dim, a->b->position, a->rope);
+    if (!s->no_rope)
+        x = op_rope(c, x, s->head_dim, a->b->position, a->rope);
     return norm && s->qk_norm_after_rope ? head_norm(c, s, x, norm) : x;
 }
 
