@@ -32,7 +32,7 @@ const struct family family_qwen3next = {
 const struct family family_qwen35moe = {
     .name = "qwen35moe",
     .facts = {HYBRID, EXPERTS, .delta = {.tiled = true}},
-    .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_DELTA) | KEYS(KEY_SECTIONS) | KEYS(KEY_NEXTN),
+    .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_DELTA) | KEYS(KEY_SECTIONS),
     .aliases = aliases,
     .read = read,
 };
@@ -40,6 +40,6 @@ const struct family family_qwen35moe = {
 const struct family family_qwen35 = {
     .name = "qwen35",
     .facts = {HYBRID, .delta = {.tiled = true}},
-    .keys = KEYS(KEY_DELTA) | KEYS(KEY_SECTIONS) | KEYS(KEY_NEXTN),
+    .keys = KEYS(KEY_DELTA) | KEYS(KEY_SECTIONS),
     .aliases = aliases,
 };
