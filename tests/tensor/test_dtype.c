@@ -198,6 +198,20 @@ static void encoders_take_any_number(void **state)
     }
 }
 
+static void mxfp4_halves_go_to_the_smaller(void **state)
+{
+    (void)state;
+    static const float x[8] = {5, -5, 3.5f, -2.5f, 1.75f, 0.25f, -0.25f, 7}, want[8] = {4, -4, 3, -2, 1.5f, 0, 0, 6};
+    float in[32] = {0}, out[32];
+    unsigned char block[17];
+    memcpy(in, x, sizeof x);
+    dtype_info(DTYPE_MXFP4)->encode(in, block, 32);
+    dtype_info(DTYPE_MXFP4)->decode(block, out, 32);
+    assert_int_equal(block[0], 127);
+    for (int i = 0; i < 8; i++)
+        assert_true(out[i] == want[i]);
+}
+
 static void integers_are_read(void **state)
 {
     (void)state;
@@ -335,8 +349,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_half_survives),        cmocka_unit_test(halves_round_to_nearest_even),
         cmocka_unit_test(q8_0_is_within_half_a_step), cmocka_unit_test(q8_0_edges),
-        cmocka_unit_test(encoders_take_any_number),   cmocka_unit_test(integers_are_read),
-        cmocka_unit_test(names_lead_to_rows),
+        cmocka_unit_test(encoders_take_any_number),   cmocka_unit_test(mxfp4_halves_go_to_the_smaller),
+        cmocka_unit_test(integers_are_read),          cmocka_unit_test(names_lead_to_rows),
 #ifdef GOLDEN
         cmocka_unit_test(golden_formats_agree),
 #endif
