@@ -8,7 +8,8 @@
 #include "model/kept.h"
 
 static const struct family *const table[] = {
-    &family_llama, &family_qwen2moe, &family_qwen3, &family_qwen3moe, &family_olmoe, &family_deepseek, &family_cadre,
+    &family_llama, &family_qwen2moe, &family_qwen3,  &family_qwen3moe,     &family_olmoe, &family_deepseek,
+    &family_dots1, &family_dbrx,     &family_arctic, &family_smallthinker, &family_cadre,
 };
 enum { N_FAMILIES = sizeof table / sizeof *table };
 

@@ -26,6 +26,8 @@ enum spec_key {
     KEY_LATENT,  /* multi-head latent attention */
     KEY_SCALES,  /* on embeddings, residual stream, logits */
     KEY_SOFTCAP, /* of logits */
+    KEY_CLAMP,   /* of queries, keys and values */
+    KEY_LIGHT,   /* light experts */
     KEY_OWN,     /* keys that only this project's own architecture has */
 };
 #define KEYS(k) (1u << (k))
@@ -63,7 +65,7 @@ cadre_err spec_can_write(const struct spec *s, cadre_error *err);
 /* general.architecture and all keys. */
 cadre_err spec_to_gguf(struct gguf_writer *w, const struct spec *s, cadre_error *err);
 
-extern const struct family family_cadre, family_deepseek, family_llama, family_olmoe, family_qwen2moe, family_qwen3,
-    family_qwen3moe;
+extern const struct family family_arctic, family_cadre, family_dbrx, family_deepseek, family_dots1, family_llama,
+    family_olmoe, family_qwen2moe, family_qwen3, family_qwen3moe, family_smallthinker;
 
 #endif

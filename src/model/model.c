@@ -79,6 +79,9 @@ cadre_err model_new_empty(struct model **out, const struct spec *spec, enum mla_
         l->layer = (int)i;
         l->router = spec->router;
         l->kind = spec->expert_kind;
+        l->light.n_zero = spec->n_zero;
+        l->light.n_copy = spec->n_copy;
+        l->light.n_constant = spec->n_constant;
     }
     *out = m;
     return CADRE_OK;

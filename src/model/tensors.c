@@ -17,6 +17,25 @@ int64_t size_n_expert(const struct spec *s, int64_t layer)
     return s->n_expert;
 }
 
+/* All that a router can choose. */
+static int64_t size_choice(const struct spec *s, int64_t layer)
+{
+    (void)layer;
+    return s->n_expert + spec_light(s);
+}
+
+static int64_t size_constant(const struct spec *s, int64_t layer)
+{
+    (void)layer;
+    return s->n_constant;
+}
+
+static int64_t size_mix(const struct spec *s, int64_t layer)
+{
+    (void)layer;
+    return 2 * s->n_constant;
+}
+
 static int64_t size_vocab(const struct spec *s, int64_t layer)
 {
     (void)layer;
@@ -52,9 +71,14 @@ static bool untied(const struct spec *s, int64_t layer)
     return !s->tied;
 }
 
-static bool dense(const struct spec *s, int64_t layer)
+static bool with_moe_norm(const struct spec *s, int64_t layer)
 {
-    return !spec_layer_is_moe(s, layer);
+    return s->moe_side == MOE_BESIDE && spec_layer_is_moe(s, layer);
+}
+
+static bool with_constant(const struct spec *s, int64_t layer)
+{
+    return s->n_constant > 0 && spec_layer_is_moe(s, layer);
 }
 
 static bool with_shared(const struct spec *s, int64_t layer)
@@ -124,34 +148,60 @@ static const struct tensor_def feed_forward[] = {
      INIT_ZERO,
      {size_model},
      .option = OPTION(norm_bias)},
-    {.name = "ffn_gate.weight", .field = LAYER(ffn.gate), .size = {size_dense_ff, size_model}, .when = dense},
-    {.name = "ffn_up.weight", .field = LAYER(ffn.up), .size = {size_dense_ff, size_model}, .when = dense},
+    {.name = "ffn_gate.weight",
+     .field = LAYER(ffn.gate),
+     .size = {size_dense_ff, size_model},
+     .when = spec_layer_is_dense},
+    {.name = "ffn_up.weight", .field = LAYER(ffn.up), .size = {size_dense_ff, size_model}, .when = spec_layer_is_dense},
     {.name = "ffn_down.weight",
      .field = LAYER(ffn.down),
      SLOT_WEIGHT,
      INIT_RESIDUAL,
      {size_model, size_dense_ff},
-     .when = dense},
+     .when = spec_layer_is_dense},
+    {.name = "ffn_norm_exps.weight",
+     .field = LAYER(moe_norm),
+     SLOT_VECTOR,
+     INIT_ONE,
+     {size_model},
+     .when = with_moe_norm},
     {.name = "ffn_gate_inp.weight",
      .field = LAYER(moe.gate),
-     .size = {size_n_expert, size_model},
+     .size = {size_choice, size_model},
      .flags = TENSOR_KEEP_F32,
      .when = spec_layer_is_moe},
     {.name = "ffn_gate_inp.bias",
      .field = LAYER(moe.gate_bias),
      SLOT_VECTOR,
      INIT_ZERO,
-     {size_n_expert},
+     {size_choice},
      .when = spec_layer_is_moe,
      .option = OPTION(gate_bias)},
     {.name = "exp_probs_b.bias",
      .field = LAYER(moe.bias),
      SLOT_VECTOR,
      INIT_ZERO,
-     {size_n_expert},
+     {size_choice},
      TENSOR_NO_GRADIENT,
      .when = spec_layer_is_moe,
      .option = OPTION(router_bias)},
+    {.name = "exp_scale.weight",
+     .field = LAYER(moe.weight_scale),
+     SLOT_ROW,
+     INIT_ONE,
+     {size_choice},
+     .when = spec_layer_is_moe,
+     .option = OPTION(expert_scaled)},
+    {.name = "exp_constant.weight",
+     .field = LAYER(moe.light.constant),
+     .size = {size_constant, size_model},
+     .flags = TENSOR_LOOKUP,
+     .when = with_constant},
+    {.name = "exp_constant_mix.weight",
+     .field = LAYER(moe.light.mix),
+     .size = {size_mix, size_model},
+     .flags = TENSOR_KEEP_F32,
+     .when = with_constant},
     {.name = "ffn_gate_exps.weight",
      .field = LAYER(moe.experts.gate),
      .size = {size_n_expert, size_expert_ff, size_model},
