@@ -40,7 +40,7 @@ static void count_experts(struct evaluation *e, int64_t n_tok)
         const int32_t *id = e->reader.routing[l].id;
         for (int64_t i = 0; id && i < n_tok * s->router.k; i++)
             if (id[i] >= 0)
-                e->count[l * s->n_expert + id[i]]++;
+                e->count[l * s->router.n_expert + id[i]]++;
     }
 }
 
@@ -68,7 +68,7 @@ static cadre_err evaluate(struct evaluation *e, cadre_model *m, const char *text
     TRY(windows_open(&e->windows, m->tokenizer, text, n, o->context, s->n_ctx, o->max_tokens, err));
     TRY(reader_open(&e->reader, m, &e->windows, err));
     e->nats = malloc((size_t)windows_batch(&e->windows) * sizeof *e->nats);
-    e->count = calloc((size_t)s->n_layer * (size_t)max_i64(s->n_expert, 1), sizeof *e->count);
+    e->count = calloc((size_t)s->n_layer * (size_t)max_i64(s->router.n_expert, 1), sizeof *e->count);
     CHECK(err, e->nats && e->count, CADRE_E_MEMORY, "no memory for the results of %lld tokens",
           (long long)windows_batch(&e->windows));
     while (windows_next(&e->windows, &b)) {
@@ -85,19 +85,19 @@ static cadre_err evaluate(struct evaluation *e, cadre_model *m, const char *text
 static cadre_err give_use(const struct evaluation *e, cadre_eval_result *r, cadre_error *err)
 {
     const struct spec *s = &e->reader.m->model->spec;
-    if (!s->n_expert)
+    if (!s->router.n_expert)
         return CADRE_OK;
-    r->expert_use = calloc((size_t)s->n_layer * (size_t)s->n_expert, sizeof *r->expert_use);
-    CHECK(err, r->expert_use, CADRE_E_MEMORY, "no memory for the use of %d experts", s->n_expert);
+    r->expert_use = calloc((size_t)s->n_layer * (size_t)s->router.n_expert, sizeof *r->expert_use);
+    CHECK(err, r->expert_use, CADRE_E_MEMORY, "no memory for the use of %d experts", s->router.n_expert);
     r->n_layers = s->n_layer;
-    r->n_experts = s->n_expert;
+    r->n_experts = s->router.n_expert;
     for (int64_t l = 0; l < s->n_layer; l++) {
-        const int64_t *count = e->count + l * s->n_expert;
+        const int64_t *count = e->count + l * s->router.n_expert;
         int64_t sum = 0;
-        for (int64_t i = 0; i < s->n_expert; i++)
+        for (int64_t i = 0; i < s->router.n_expert; i++)
             sum += count[i];
-        for (int64_t i = 0; i < s->n_expert && sum; i++)
-            r->expert_use[l * s->n_expert + i] = (double)count[i] / (double)sum;
+        for (int64_t i = 0; i < s->router.n_expert && sum; i++)
+            r->expert_use[l * s->router.n_expert + i] = (double)count[i] / (double)sum;
     }
     return CADRE_OK;
 }

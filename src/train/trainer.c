@@ -180,7 +180,7 @@ static cadre_err make_batch(struct trainer *t, cadre_error *err)
     t->position = calloc((size_t)n, sizeof *t->position);
     t->row_start = calloc((size_t)n_seq + 1, sizeof *t->row_start);
     t->routing = calloc((size_t)s->n_layer, sizeof *t->routing);
-    t->count = calloc((size_t)s->n_layer * (size_t)max_i64(s->n_expert, 1), sizeof *t->count);
+    t->count = calloc((size_t)s->n_layer * (size_t)max_i64(s->router.n_expert, 1), sizeof *t->count);
     CHECK(err, t->token && t->target && t->position && t->row_start && t->routing && t->count, CADRE_E_MEMORY,
           "no memory for a batch of %lld tokens", (long long)n);
     for (int64_t i = 0; i < n; i++)
@@ -366,7 +366,7 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
     int64_t n_micro = c->batch_tokens / c->micro_tokens;
     double loss = 0, start = clock_now();
     zero_gradients(t);
-    memset(t->count, 0, (size_t)c->spec.n_layer * (size_t)max_i64(c->spec.n_expert, 1) * sizeof *t->count);
+    memset(t->count, 0, (size_t)c->spec.n_layer * (size_t)max_i64(c->spec.router.n_expert, 1) * sizeof *t->count);
     for (int64_t i = 0; i < n_micro; i++) {
         double micro_loss = 0;
         sampler_next(&t->sampler, c->micro_tokens / c->sequence, t->token, t->target);
@@ -400,9 +400,9 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
     for (int64_t l = 0; l < c->spec.n_layer; l++) {
         if (!spec_layer_is_moe(&c->spec, l))
             continue;
-        const int64_t *count = t->count + l * c->spec.n_expert;
-        p->load_max_mean = fmax(p->load_max_mean, balance_max_over_mean(count, c->spec.n_expert));
-        p->load_entropy += balance_entropy(count, c->spec.n_expert);
+        const int64_t *count = t->count + l * c->spec.router.n_expert;
+        p->load_max_mean = fmax(p->load_max_mean, balance_max_over_mean(count, c->spec.router.n_expert));
+        p->load_entropy += balance_entropy(count, c->spec.router.n_expert);
         n_moe++;
     }
     if (n_moe)
