@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "engine/memory.h"
+#include "file/folder.h"
 #include "model/source.h"
 #include "model/tensors.h"
 
@@ -42,9 +43,14 @@ static cadre_err check_file(const char *path, uint64_t memory, cadre_error *err)
 static cadre_err open_tokenizer(struct tokenizer **out, const char *path, cadre_error *err)
 {
     struct gguf *g;
-    TRY(model_source_open(&g, path, err));
-    cadre_err rc = tokenizer_from_gguf(out, g, err);
-    gguf_close(g);
+    cadre_err rc;
+    if (folder_is(path) || tokenizer_json_is(path)) {
+        rc = tokenizer_from_json(out, path, 0, err);
+    } else {
+        TRY(gguf_open(&g, path, err));
+        rc = tokenizer_from_gguf(out, g, err);
+        gguf_close(g);
+    }
     return rc ? error_wrap(err, rc, "%s", path) : CADRE_OK;
 }
 

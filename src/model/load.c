@@ -188,24 +188,6 @@ static cadre_err load_all(const struct gguf *g, struct model *m, const struct ke
     return CADRE_OK;
 }
 
-static cadre_err load_tokenizer(const struct gguf *g, const struct model *m, struct tokenizer **out, cadre_error *err)
-{
-    struct gguf_string model;
-    bool found = false;
-    TRY(gguf_get_string(g, "tokenizer.ggml.model", &model, &found, err));
-    if (!found)
-        return CADRE_OK;
-    TRY(tokenizer_from_gguf(out, g, err));
-    int64_t n = tokenizer_size(*out);
-    if (n <= m->spec.n_vocab)
-        return CADRE_OK;
-    tokenizer_free(*out);
-    *out = NULL;
-    return error_set(err, CADRE_E_FORMAT,
-                     "tokenizer.ggml.tokens: expected at most as many as embedding rows (%lld), found %lld",
-                     (long long)m->spec.n_vocab, (long long)n);
-}
-
 cadre_err model_open(struct model **out, const char *path, enum mla_form mla, struct tokenizer **tokenizer,
                      struct pool *pool, cadre_error *err)
 {
@@ -219,7 +201,7 @@ cadre_err model_open(struct model **out, const char *path, enum mla_form mla, st
     TRY(model_source_open(&g, path, err));
     rc = open_empty(&m, &kept, g, mla, err);
     if (rc == CADRE_OK && tokenizer)
-        rc = load_tokenizer(g, m, tokenizer, err);
+        rc = model_source_tokenizer(tokenizer, g, path, m->spec.n_vocab, err);
     if (rc == CADRE_OK)
         rc = load_all(g, m, kept, pool, err);
     if (rc == CADRE_OK) {

@@ -75,6 +75,13 @@ void model_free(struct model *m);
 cadre_err tokenizer_from_gguf(struct tokenizer **out, const struct gguf *g, cadre_error *err);
 cadre_err tokenizer_to_gguf(struct gguf_writer *w, const struct tokenizer_tables *t, cadre_error *err);
 
+/* A tokenizer.json, or the one of a Hugging Face folder, with the tokenizer_config.json beside it. n_vocab: rows of the
+ * model's embedding, 0: not known. `lossy` as of tokenizer_json_named. */
+bool tokenizer_json_is(const char *path); /* by its name */
+cadre_err tokenizer_from_json(struct tokenizer **out, const char *path, int64_t n_vocab, cadre_error *err);
+cadre_err tokenizer_json_to_gguf(struct gguf_writer *w, const char *path, int64_t n_vocab, const char **lossy,
+                                 cadre_error *err);
+
 /* general.file_type, tensor infos and data of every param; `type` for matrices that may be quantized and whose rows fit
  * its block (others F16 if a row does not fit, vectors and gates F32). Call after all keys are put; then commit. */
 cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype type, cadre_error *err);

@@ -1,11 +1,44 @@
 #include "model/source.h"
 
+#include "base/fileio.h"
 #include "file/folder.h"
 #include "model/hf/open.h"
+#include "model/model.h"
 
 cadre_err model_source_open(struct gguf **out, const char *path, cadre_error *err)
 {
     return folder_is(path) ? hf_open(out, path, err) : gguf_open(out, path, err);
+}
+
+static cadre_err folder_tokenizer(struct tokenizer **out, const char *path, int64_t n_vocab, cadre_error *err)
+{
+    int fd;
+    uint64_t size;
+    bool found;
+    TRY(folder_open(path, "tokenizer.json", &fd, &size, &found, err));
+    if (!found)
+        return CADRE_OK;
+    file_close(fd);
+    return tokenizer_from_json(out, path, n_vocab, err);
+}
+
+cadre_err model_source_tokenizer(struct tokenizer **out, const struct gguf *g, const char *path, int64_t n_vocab,
+                                 cadre_error *err)
+{
+    *out = NULL;
+    if (folder_is(path))
+        return folder_tokenizer(out, path, n_vocab, err);
+    if (!gguf_has(g, "tokenizer.ggml.model"))
+        return CADRE_OK;
+    TRY(tokenizer_from_gguf(out, g, err));
+    int64_t n = tokenizer_size(*out);
+    if (n_vocab == 0 || n <= n_vocab)
+        return CADRE_OK;
+    tokenizer_free(*out);
+    *out = NULL;
+    return error_set(err, CADRE_E_FORMAT,
+                     "tokenizer.ggml.tokens: expected at most as many as embedding rows (%lld), found %lld",
+                     (long long)n_vocab, (long long)n);
 }
 
 uint64_t model_source_bytes(const struct gguf *g)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/byte_alphabet.h"
 #include "text/regex.h"
 #include "text/text_buffer.h"
 #include "text/unicode.h"
@@ -116,8 +117,7 @@ static cadre_err rewritten(struct splitter *s, int k, bool first, cadre_error *e
 
 static cadre_err prefix_blank(struct splitter *s, int k, const char *p, size_t n, bool first, cadre_error *err)
 {
-    int len;
-    if (unicode_is_space(unicode_read(p, n, &len)))
+    if (*p == ' ')
         return run_step(s, k + 1, p, n, first, err);
     s->scratch.n = 0;
     TRY(text_buffer_add(&s->scratch, " ", 1, err));
@@ -139,6 +139,16 @@ static cadre_err mark_blanks(struct splitter *s, int k, const char *p, size_t n,
         if (!blank)
             break;
         TRY(text_buffer_add(&s->scratch, mark.p, mark.n, err));
+    }
+    return rewritten(s, k, first, err);
+}
+
+static cadre_err to_alphabet(struct splitter *s, int k, const char *p, size_t n, bool first, cadre_error *err)
+{
+    s->scratch.n = 0;
+    for (size_t i = 0; i < n; i++) {
+        char letter[2];
+        TRY(text_buffer_add(&s->scratch, letter, byte_to_alphabet((unsigned char)p[i], letter), err));
     }
     return rewritten(s, k, first, err);
 }
@@ -255,6 +265,8 @@ static cadre_err run_step(struct splitter *s, int k, const char *p, size_t n, bo
     switch (s->pre->step[k].s.kind) {
     case SPLIT_PREFIX_BLANK:
         return prefix_blank(s, k, p, n, first, err);
+    case SPLIT_TO_ALPHABET:
+        return to_alphabet(s, k, p, n, first, err);
     case SPLIT_MARK_BLANKS:
         return mark_blanks(s, k, p, n, first, err);
     case SPLIT_PATTERN:

@@ -44,7 +44,7 @@
 #define LINES "[" S "]*[\\r\\n]+|" BLANKS
 
 /* Whole expressions. */
-#define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" S "\\p{L}\\p{N}]+|" BLANKS
+#define GPT2 REGEX_GPT2
 #define GPT4(digits) /* cl100k, with `digits` for a number */                                                          \
     ENDINGS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^" S "\\p{L}\\p{N}]+[\\r\\n]*|" LINES
 #define CASED_WORDS(ending) /* o200k: a word also ends where lower case is followed by upper case */                   \

@@ -10,5 +10,9 @@
 #define REGEX_DIGIT "\\p{Nd}"
 /* Punctuation as BERT counts it: of ASCII everything that is neither letter, digit nor control. */
 #define REGEX_PUNCTUATION "!-/:-@\\[-`{-~\\p{P}"
+/* GPT-2's words; the last blank of a run stays with what follows. */
+#define REGEX_GPT2                                                                                                     \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" REGEX_SPACE "\\p{L}\\p{N}]+|[" REGEX_SPACE                      \
+    "]+(?![^" REGEX_SPACE "])|[" REGEX_SPACE "]+"
 
 #endif

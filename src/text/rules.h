@@ -52,8 +52,9 @@ enum split_how {
 
 enum split_kind {
     SPLIT_PATTERN,      /* at matches of `pattern` */
-    SPLIT_PREFIX_BLANK, /* no cut: a blank before a piece that does not begin with white space */
+    SPLIT_PREFIX_BLANK, /* no cut: a blank before a piece that does not begin with one */
     SPLIT_MARK_BLANKS,  /* no cut: blanks become `content`, which is also put before a piece without it, if `prepend` */
+    SPLIT_TO_ALPHABET,  /* no cut: bytes become letters of GPT-2's alphabet */
 };
 
 enum split_prepend { PREPEND_NEVER, PREPEND_FIRST, PREPEND_ALWAYS };
