@@ -213,8 +213,8 @@ static cadre_err check_experts(const struct spec *s, cadre_error *err)
     };
     TRY(check_ranges(r, sizeof r / sizeof *r, err));
     CHECK(err, s->router.n_light == spec_light(s) && s->router.n_expert == s->n_expert + s->router.n_light,
-          CADRE_E_FORMAT, "the router's number of experts: expected %d, found %d", s->n_expert + spec_light(s),
-          s->router.n_expert);
+          CADRE_E_FORMAT, "expert_count: expected %d experts, light ones included, in the router, found %d",
+          s->n_expert + spec_light(s), s->router.n_expert);
     CHECK(err, s->moe_side != MOE_SHORTCUT || s->n_layer % 2 == 0, CADRE_E_FORMAT,
           "block_count: expected an even number, as experts are added a layer later, found %lld",
           (long long)s->n_layer);

@@ -200,7 +200,6 @@ static const struct tensor_def feed_forward[] = {
     {.name = "exp_constant_mix.weight",
      .field = LAYER(moe.light.mix),
      .size = {size_mix, size_model},
-     .flags = TENSOR_KEEP_F32,
      .when = with_constant},
     {.name = "ffn_gate_exps.weight",
      .field = LAYER(moe.experts.gate),

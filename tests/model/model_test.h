@@ -35,6 +35,18 @@ struct pass {
     struct tensor *logits;
 };
 
+/* A pass takes exactly what was planned; with light experts at most that: how many rows go to the others is known only
+ * when they are chosen. */
+static inline void assert_planned(const struct spec *s, const struct arena *used, const struct arena *plan)
+{
+    if (spec_light(s)) {
+        assert_true(used->used <= plan->used && used->peak <= plan->peak);
+        return;
+    }
+    assert_int_equal(used->used, plan->used);
+    assert_int_equal(used->peak, plan->peak);
+}
+
 /* Dry, then real. Fails the test on any error. */
 static inline void pass_run(struct pass *p, struct model *m, const struct batch *b, struct pool *pool)
 {
@@ -49,8 +61,7 @@ static inline void pass_run(struct pass *p, struct model *m, const struct batch 
     p->logits = model_forward(&p->c, m, b, &err);
     if (!p->logits)
         fail_msg("%s", err.text);
-    assert_int_equal(p->arena.used, p->measure.used);
-    assert_int_equal(p->arena.peak, p->measure.peak);
+    assert_planned(&m->spec, &p->arena, &p->measure);
 }
 
 static inline void pass_end(struct pass *p)

@@ -174,8 +174,7 @@ static void training_uses_what_was_planned(void **state)
                 loss = l->x[0];
             tape_backward(&c, l, 1);
         }
-        assert_int_equal(arenas[1].used, arenas[0].used);
-        assert_int_equal(arenas[1].peak, arenas[0].peak);
+        assert_planned(&m->spec, &arenas[1], &arenas[0]);
         for (int64_t l = 0; l < 3; l++)
             assert_true((routing[l].id != NULL) == spec_layer_is_moe(&m->spec, l));
         for (int64_t p = 0; p < m->n_params; p++) {
@@ -229,7 +228,7 @@ static void decoding_allocates_nothing(void **state)
             assert_non_null(model_forward(&p.c, m, &b, &err));
         }
         assert_int_equal(alloc_state.bytes, 0);
-        assert_int_equal(p.arena.peak, p.measure.peak);
+        assert_true(spec_light(&m->spec) ? p.arena.peak <= p.measure.peak : p.arena.peak == p.measure.peak);
         pass_end(&p);
         kv_free(kv);
         model_free(m);
