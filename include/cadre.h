@@ -308,6 +308,28 @@ CADRE_API cadre_err cadre_quantize(const char *in, const char *out, const char *
                                    bool (*progress)(void *user, int64_t done, int64_t total), void *user,
                                    cadre_error *err);
 
+typedef struct cadre_convert_options {
+    const char *type; /* of the matrices: "f32", "f16", "bf16", "q8_0"; NULL: as they are, bf16 where the file that is
+                         written has no such type */
+    uint64_t split;   /* at most so many bytes of tensors a file (a tensor is never cut); 0: one file */
+} cadre_convert_options;
+
+CADRE_API cadre_convert_options cadre_convert_options_default(void);
+
+typedef struct cadre_convert_result {
+    int64_t files, tensors;
+    uint64_t bytes; /* of tensors */
+    bool resumed;   /* an interrupted run had done a part of it */
+} cadre_convert_result;
+
+/* A model as a GGUF file: in is a GGUF file, the first one of a split model, or a Hugging Face directory; out ends with
+ * ".gguf". With `split` the files are OUT-00001-of-0000N.gguf … Beside out lie OUT.part and OUT.journal until it is
+ * complete; after an interruption the same call goes on from there, to the same bytes. progress (may be NULL) gets
+ * bytes; false stops with CADRE_E_CANCELLED. result may be NULL. */
+CADRE_API cadre_err cadre_convert(const char *in, const char *out, const cadre_convert_options *options,
+                                  bool (*progress)(void *user, int64_t done, int64_t total), void *user,
+                                  cadre_convert_result *result, cadre_error *err);
+
 /* ---- training ------------------------------------------------------------------------------------------- */
 
 typedef struct cadre_train_progress {

@@ -24,6 +24,23 @@ cadre_err file_open(const char *path, int *fd, uint64_t *size, cadre_error *err)
     return CADRE_OK;
 }
 
+uint64_t file_stamp(int fd)
+{
+    struct stat st;
+    uint64_t h = 0;
+    if (fstat(fd, &st) != 0)
+        return 0;
+    const uint64_t parts[] = {(uint64_t)st.st_dev, (uint64_t)st.st_ino, (uint64_t)st.st_size,
+                              (uint64_t)st.st_mtim.tv_sec, (uint64_t)st.st_mtim.tv_nsec};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) { /* SplitMix64's mixing of each */
+        h = (h ^ parts[i]) + 0x9e3779b97f4a7c15u;
+        h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9u;
+        h = (h ^ h >> 27) * 0x94d049bb133111ebu;
+        h ^= h >> 31;
+    }
+    return h;
+}
+
 void file_close(int fd)
 {
     if (fd >= 0)

@@ -12,6 +12,9 @@
 cadre_err file_open(const char *path, int *fd, uint64_t *size, cadre_error *err);
 void file_close(int fd);
 
+/* Of the file's identity, size and time of change: differs when it was replaced or written to. */
+uint64_t file_stamp(int fd);
+
 /* Read exactly n bytes at offset, or fail naming path and offset. */
 cadre_err file_read_at(int fd, const char *path, uint64_t offset, void *dst, size_t n, cadre_error *err);
 

@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "engine/likelihood.h"
 #include "engine/windows.h"
+#include "moe/balance.h"
 
 cadre_eval_options cadre_eval_options_default(void)
 {
@@ -15,7 +16,7 @@ struct evaluation {
     struct windows windows;
     struct reader reader;
     double *nats;   /* of one batch's rows: summed in row order, so that threads change nothing */
-    int64_t *count; /* [n_layer, n_expert] */
+    int64_t *count; /* [n_layer, router.n_expert] */
 };
 
 struct row_job {
@@ -33,15 +34,12 @@ static void score_row(void *arg, int64_t row, int worker)
     j->nats[row] = log_sum_exp(x, j->n_vocab) - (double)x[j->target[row]];
 }
 
-static void count_experts(struct evaluation *e, int64_t n_tok)
+static void count_experts(struct evaluation *e)
 {
     const struct spec *s = &e->reader.m->model->spec;
-    for (int64_t l = 0; l < s->n_layer; l++) {
-        const int32_t *id = e->reader.routing[l].id;
-        for (int64_t i = 0; id && i < n_tok * s->router.k; i++)
-            if (id[i] >= 0)
-                e->count[l * s->router.n_expert + id[i]]++;
-    }
+    for (int64_t l = 0; l < s->n_layer; l++)
+        if (e->reader.routing[l].id)
+            balance_count(&e->reader.routing[l], s->router.n_expert, e->count + l * s->router.n_expert);
 }
 
 static cadre_err add_batch(struct evaluation *e, const struct window_batch *b, cadre_eval_result *r, cadre_error *err)
@@ -56,7 +54,7 @@ static cadre_err add_batch(struct evaluation *e, const struct window_batch *b, c
         r->bytes += (int64_t)tokenizer_piece(m->tokenizer, b->target[i], false, &piece);
     }
     r->tokens += b->n_tok;
-    count_experts(e, b->n_tok);
+    count_experts(e);
     return CADRE_OK;
 }
 
@@ -85,19 +83,20 @@ static cadre_err evaluate(struct evaluation *e, cadre_model *m, const char *text
 static cadre_err give_use(const struct evaluation *e, cadre_eval_result *r, cadre_error *err)
 {
     const struct spec *s = &e->reader.m->model->spec;
-    if (!s->router.n_expert)
+    int n_expert = s->router.n_expert;
+    if (!n_expert)
         return CADRE_OK;
-    r->expert_use = calloc((size_t)s->n_layer * (size_t)s->router.n_expert, sizeof *r->expert_use);
-    CHECK(err, r->expert_use, CADRE_E_MEMORY, "no memory for the use of %d experts", s->router.n_expert);
+    r->expert_use = calloc((size_t)s->n_layer * (size_t)n_expert, sizeof *r->expert_use);
+    CHECK(err, r->expert_use, CADRE_E_MEMORY, "no memory for the use of %d experts", n_expert);
     r->n_layers = s->n_layer;
-    r->n_experts = s->router.n_expert;
+    r->n_experts = n_expert;
     for (int64_t l = 0; l < s->n_layer; l++) {
-        const int64_t *count = e->count + l * s->router.n_expert;
+        const int64_t *count = e->count + l * n_expert;
         int64_t sum = 0;
-        for (int64_t i = 0; i < s->router.n_expert; i++)
+        for (int64_t i = 0; i < n_expert; i++)
             sum += count[i];
-        for (int64_t i = 0; i < s->router.n_expert && sum; i++)
-            r->expert_use[l * s->router.n_expert + i] = (double)count[i] / (double)sum;
+        for (int64_t i = 0; i < n_expert && sum; i++)
+            r->expert_use[l * n_expert + i] = (double)count[i] / (double)sum;
     }
     return CADRE_OK;
 }

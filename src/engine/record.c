@@ -3,10 +3,11 @@
 #include <stdlib.h>
 
 #include "base/checked.h"
+#include "model/experts.h"
 
 static int64_t slots(const struct record *r)
 {
-    return r->spec->n_layer * r->n * r->spec->router.k;
+    return r->spec->n_layer * r->n * spec_slots(r->spec);
 }
 
 static cadre_err open_logits(struct record *r, const int32_t *tokens, const char *path, cadre_error *err)
@@ -23,7 +24,7 @@ static cadre_err open_routing(struct record *r, const char *path, cadre_error *e
 {
     CHECK(err, r->spec->n_expert > 0, CADRE_E_ARG,
           "routing: this model has no experts, so there is none to write to %s", path);
-    int64_t shape[3] = {r->spec->n_layer, r->n, r->spec->router.k};
+    int64_t shape[3] = {r->spec->n_layer, r->n, spec_slots(r->spec)};
     uint64_t n = 0;
     CHECK(err, mul_ok((uint64_t)slots(r), sizeof(float), &n), CADRE_E_MEMORY, "%s: too large", path);
     TRY(safetensors_writer_open(&r->routing, path, err));
@@ -48,19 +49,28 @@ cadre_err record_open(struct record *r, const struct spec *spec, const int32_t *
     return CADRE_OK;
 }
 
+/* A token's slots: those of its sub-tokens, of each turn of a chain after the other. */
+static void record_layer(struct record *r, int64_t layer, const struct session_output *out)
+{
+    int64_t all = spec_slots(r->spec), offset = 0;
+    for (const struct routing *from = &out->routing[layer]; from && from->id; from = from->next) {
+        int64_t each = tensor_count(from->weight) / out->n;
+        for (int64_t t = 0; t < out->n; t++)
+            for (int64_t j = 0; j < each; j++) {
+                int64_t at = (layer * r->n + out->first + t) * all + offset + j;
+                r->expert[at] = from->id[t * each + j];
+                r->weight[at] = (float)from->weight->x[t * each + j];
+            }
+        offset += each;
+    }
+}
+
 cadre_err record_chunk(struct record *r, const struct session_output *out, cadre_error *err)
 {
     if (r->logits)
         TRY(safetensors_write(r->logits, out->logits, (uint64_t)(out->n * r->spec->n_vocab) * sizeof(float), err));
-    int64_t k = r->spec->router.k;
-    for (int64_t l = 0; r->routing && l < r->spec->n_layer; l++) {
-        const struct routing *from = &out->routing[l];
-        int64_t at = (l * r->n + out->first) * k;
-        for (int64_t i = 0; from->id && i < out->n * k; i++) {
-            r->expert[at + i] = from->id[i];
-            r->weight[at + i] = (float)from->weight->x[i];
-        }
-    }
+    for (int64_t l = 0; r->routing && l < r->spec->n_layer; l++)
+        record_layer(r, l, out);
     return CADRE_OK;
 }
 

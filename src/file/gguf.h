@@ -28,7 +28,7 @@ enum gguf_type {
     GGUF_F64
 };
 
-enum { GGUF_MAX_DIMS = 4 };
+enum { GGUF_MAX_DIMS = 4, GGUF_MAX_PARTS = 1000 /* files of a split model */ };
 
 struct gguf_string { /* bytes, not 0-terminated, may hold 0 */
     const char *p;
@@ -52,6 +52,7 @@ void gguf_close(struct gguf *g);
 
 int64_t gguf_tensor_count(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, int64_t i);
+int64_t gguf_tensor_index(const struct gguf *g, const struct gguf_tensor *t);
 const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *name); /* NULL if absent */
 /* The tensor's bytes, read into dst (t->bytes). Fails on a short read. Thread-safe. */
 cadre_err gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *t, void *dst, cadre_error *err);
@@ -89,6 +90,8 @@ struct gguf_writer;
 cadre_err gguf_writer_open(struct gguf_writer **out, const char *path, cadre_error *err);
 void gguf_writer_abort(struct gguf_writer *w); /* frees; removes what was written; NULL is fine */
 cadre_err gguf_put_u32(struct gguf_writer *w, const char *key, uint32_t v, cadre_error *err);
+cadre_err gguf_put_u16(struct gguf_writer *w, const char *key, uint16_t v, cadre_error *err);
+cadre_err gguf_put_i32(struct gguf_writer *w, const char *key, int32_t v, cadre_error *err);
 cadre_err gguf_put_u64(struct gguf_writer *w, const char *key, uint64_t v, cadre_error *err);
 cadre_err gguf_put_f32(struct gguf_writer *w, const char *key, float v, cadre_error *err);
 cadre_err gguf_put_bool(struct gguf_writer *w, const char *key, bool v, cadre_error *err);
@@ -115,11 +118,16 @@ struct gguf_source {
     void *ctx;
     cadre_err (*read)(void *ctx, int64_t tensor, int64_t slice, void *dst, cadre_error *err);
     void (*close)(void *ctx);
+    uint64_t stamp; /* as gguf_stamp */
 };
 /* What w holds, as an open file with that data; w (of gguf_writer_open_head) is freed, `source` is taken over, both
  * also on failure. Tensors may have types that GGUF has no number for. */
 cadre_err gguf_open_virtual(struct gguf **out, struct gguf_writer *w, const char *name, struct gguf_source source,
                             cadre_error *err);
-bool gguf_is_virtual(const struct gguf *g);
+/* Changes when the file (or those of a virtual one) is another one or was written to: of sizes and times, not contents.
+ */
+uint64_t gguf_stamp(const struct gguf *g);
+/* Bytes that a tensor of so many takes in w's file, padding included. */
+uint64_t gguf_padded(const struct gguf_writer *w, uint64_t bytes);
 
 #endif

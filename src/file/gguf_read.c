@@ -466,9 +466,9 @@ out:
     return rc;
 }
 
-bool gguf_is_virtual(const struct gguf *g)
+uint64_t gguf_stamp(const struct gguf *g)
 {
-    return g->source.read != NULL;
+    return g->source.read ? g->source.stamp : file_stamp(g->fd);
 }
 
 void gguf_close(struct gguf *g)
@@ -498,6 +498,11 @@ const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, int64_t i)
     return &g->tensor[i].t;
 }
 
+int64_t gguf_tensor_index(const struct gguf *g, const struct gguf_tensor *t)
+{
+    return (int64_t)((const struct gguf_row *)(const void *)t - g->tensor); /* t is the row's first member */
+}
+
 const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *name)
 {
     int64_t i = name_index_get(&g->names, name);
@@ -516,7 +521,7 @@ static cadre_err read_slices(const struct gguf *g, const struct gguf_tensor *t, 
     if (!g->source.read)
         return file_read_at(g->fd, g->path, t->offset + (uint64_t)first * bytes, dst, (size_t)((uint64_t)n * bytes),
                             err);
-    int64_t i = (int64_t)((const struct gguf_row *)(const void *)t - g->tensor); /* t is the row's first member */
+    int64_t i = gguf_tensor_index(g, t);
     for (int64_t s = 0; s < n; s++)
         TRY(g->source.read(g->source.ctx, i, first + s, (unsigned char *)dst + (uint64_t)s * bytes, err));
     return CADRE_OK;

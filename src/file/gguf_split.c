@@ -6,7 +6,7 @@
 
 #include "file/gguf_internal.h"
 
-enum { MAX_PARTS = 1000, NAME_PARTS = sizeof "-00001-of-00003.gguf" - 1 };
+enum { NAME_END = sizeof "-00001-of-00003.gguf" - 1 };
 
 struct place {
     int part;
@@ -14,7 +14,7 @@ struct place {
 };
 
 struct joined {
-    struct gguf *part[MAX_PARTS];
+    struct gguf *part[GGUF_MAX_PARTS];
     int n;
     struct place *place; /* [tensors of all parts] */
 };
@@ -53,10 +53,10 @@ static cadre_err split_number(const struct gguf *g, const char *key, int64_t exp
 /* "…-00001-of-00003.gguf", of as many parts as its key says. */
 static cadre_err check_name(const char *path, int64_t parts, cadre_error *err)
 {
-    char end[NAME_PARTS + 16];
+    char end[NAME_END + 16];
     size_t n = strlen(path);
     snprintf(end, sizeof end, "-00001-of-%05lld.gguf", (long long)parts);
-    CHECK(err, n > NAME_PARTS && strcmp(path + n - NAME_PARTS, end) == 0, CADRE_E_FORMAT,
+    CHECK(err, n > NAME_END && strcmp(path + n - NAME_END, end) == 0, CADRE_E_FORMAT,
           "%s: one of the %lld files of a split model: expected the name of the first, which ends with '%s'", path,
           (long long)parts, end);
     return CADRE_OK;
@@ -69,7 +69,7 @@ static cadre_err open_parts(struct joined *j, int64_t parts, cadre_error *err)
     CHECK(err, path, CADRE_E_MEMORY, "%s: no memory for its name", first);
     cadre_err rc = CADRE_OK;
     for (int i = 1; i < parts; i++) {
-        snprintf(path + strlen(first) - NAME_PARTS, NAME_PARTS + 1, "-%05d-of-%05d.gguf", i + 1, (int)parts);
+        snprintf(path + strlen(first) - NAME_END, NAME_END + 1, "-%05d-of-%05d.gguf", i + 1, (int)parts);
         TRY_OUT(gguf_open_part(&j->part[i], path, err));
         j->n++;
         TRY_OUT(split_number(j->part[i], "split.no", i, err));
@@ -114,14 +114,18 @@ cadre_err gguf_join(struct gguf **out, struct gguf *g, cadre_error *err)
     j->part[j->n++] = g;
     cadre_err rc = gguf_get_i64(g, GGUF_SPLIT_COUNT, &parts, &found, err);
     TRY_OUT(rc);
-    CHECK_OUT(err, parts >= 1 && parts <= MAX_PARTS, CADRE_E_FORMAT,
-              "%s: key '" GGUF_SPLIT_COUNT "': expected 1 to %d, found %lld", g->path, MAX_PARTS, (long long)parts);
+    CHECK_OUT(err, parts >= 1 && parts <= GGUF_MAX_PARTS, CADRE_E_FORMAT,
+              "%s: key '" GGUF_SPLIT_COUNT "': expected 1 to %d, found %lld", g->path, GGUF_MAX_PARTS,
+              (long long)parts);
     TRY_OUT(check_name(g->path, parts, err));
     TRY_OUT(split_number(g, "split.no", 0, err));
     TRY_OUT(open_parts(j, parts, err));
     TRY_OUT(gguf_writer_open_head(&w, err));
     TRY_OUT(collect(j, w, err));
-    struct gguf_source source = {j, joined_read, joined_close};
+    uint64_t stamp = 0;
+    for (int i = 0; i < j->n; i++)
+        stamp = 31 * stamp + gguf_stamp(j->part[i]);
+    struct gguf_source source = {j, joined_read, joined_close, stamp};
     rc = gguf_open_virtual(out, w, g->path, source, err);
     return rc;
 out:

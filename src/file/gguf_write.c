@@ -174,6 +174,16 @@ cadre_err gguf_put_u32(struct gguf_writer *w, const char *key, uint32_t v, cadre
     return CADRE_OK;
 }
 
+cadre_err gguf_put_u16(struct gguf_writer *w, const char *key, uint16_t v, cadre_error *err)
+{
+    return put_scalar(w, key, GGUF_U16, &v, err);
+}
+
+cadre_err gguf_put_i32(struct gguf_writer *w, const char *key, int32_t v, cadre_error *err)
+{
+    return put_scalar(w, key, GGUF_I32, &v, err);
+}
+
 cadre_err gguf_put_u64(struct gguf_writer *w, const char *key, uint64_t v, cadre_error *err)
 {
     return put_scalar(w, key, GGUF_U64, &v, err);
@@ -291,6 +301,11 @@ static cadre_err append_infos(struct gguf_writer *w, struct bytes *out, cadre_er
     }
     w->data = offset;
     return CADRE_OK;
+}
+
+uint64_t gguf_padded(const struct gguf_writer *w, uint64_t bytes)
+{
+    return align_up(bytes, w->alignment);
 }
 
 uint64_t gguf_writer_data_size(const struct gguf_writer *w)

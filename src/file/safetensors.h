@@ -32,6 +32,7 @@ cadre_err safetensors_read(const struct safetensors *s, const struct st_tensor *
 /* n of its bytes, from its byte `from` on. */
 cadre_err safetensors_read_at(const struct safetensors *s, const struct st_tensor *t, uint64_t from, void *dst,
                               size_t n, cadre_error *err);
+uint64_t safetensors_stamp(const struct safetensors *s);                        /* file_stamp of its file */
 const char *safetensors_metadata(const struct safetensors *s, const char *key); /* NULL if absent */
 
 /* Declare every tensor first; then write the data of each, in that order, in pieces; then commit. */

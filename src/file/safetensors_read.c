@@ -233,6 +233,11 @@ cadre_err safetensors_read(const struct safetensors *s, const struct st_tensor *
     return safetensors_read_at(s, t, 0, dst, (size_t)t->bytes, err);
 }
 
+uint64_t safetensors_stamp(const struct safetensors *s)
+{
+    return file_stamp(s->fd);
+}
+
 const char *safetensors_metadata(const struct safetensors *s, const char *key)
 {
     return json_string_value(json_object_get(json_object_get(s->header, ST_METADATA), key));

@@ -174,3 +174,11 @@ cadre_err st_set_read(const struct st_set *s, int64_t i, uint64_t from, void *ds
 {
     return safetensors_read_at(s->member[i].shard, s->member[i].t, from, dst, n, err);
 }
+
+uint64_t st_set_stamp(const struct st_set *s)
+{
+    uint64_t stamp = 0;
+    for (int i = 0; i < s->n_shards; i++)
+        stamp = 31 * stamp + safetensors_stamp(s->shard[i]);
+    return stamp;
+}

@@ -14,5 +14,6 @@ const struct st_tensor *st_set_at(const struct st_set *s, int64_t i);
 int64_t st_set_find(const struct st_set *s, const char *name); /* -1 if absent */
 /* n bytes of tensor i, which begin at its byte `from`. Thread-safe. */
 cadre_err st_set_read(const struct st_set *s, int64_t i, uint64_t from, void *dst, size_t n, cadre_error *err);
+uint64_t st_set_stamp(const struct st_set *s); /* of all its files */
 
 #endif

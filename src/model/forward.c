@@ -131,6 +131,27 @@ static const struct rope *choose_rope(const struct op_ctx *c, const struct model
     return &m->rope[room > m->spec.yarn_ctx];
 }
 
+/* What MoE layers hand on to later ones besides x, where a layer's memory is given back after it. */
+struct handed_on {
+    struct tensor *logits, *state; /* NULL: nobody reads them */
+};
+
+static struct handed_on room_to_hand_on(struct op_ctx *c, const struct spec *s, int64_t n_tok)
+{
+    int64_t rows = n_tok * (s->moe_heads > 1 ? s->moe_heads : 1);
+    return (struct handed_on){
+        .logits = s->gate_residual ? op_new2(c, rows, s->router.n_expert) : NULL,
+        .state = s->router_state > 0 ? op_new2(c, rows, s->router_state) : NULL,
+    };
+}
+
+static void hand_on(struct op_ctx *c, struct tensor *room, struct tensor **from)
+{
+    if (*from && room && !c->dry)
+        memcpy(room->x, (*from)->x, (size_t)tensor_count(room) * sizeof *room->x);
+    *from = *from ? room : NULL;
+}
+
 struct tensor *model_hidden(struct op_ctx *c, struct model *m, const struct batch *b, cadre_error *err)
 {
     const struct spec *s = &m->spec;
@@ -141,6 +162,7 @@ struct tensor *model_hidden(struct op_ctx *c, struct model *m, const struct batc
     size_t mark = 0;
     struct tensor *x = scaled(c, op_embed(c, &m->embedding, b->token, b->n_tok), s->embedding_scale);
     struct tensor *stream = x;
+    struct handed_on room = keep ? (struct handed_on){0} : room_to_hand_on(c, s, b->n_tok);
     for (int64_t i = 0; i < s->n_layer; i++) {
         if (!pass.late)
             mark = arena_mark(c->arena);
@@ -154,6 +176,8 @@ struct tensor *model_hidden(struct op_ctx *c, struct model *m, const struct batc
             if (!c->dry)
                 memcpy(stream->x, x->x, (size_t)tensor_count(x) * sizeof *x->x);
             x = stream;
+            hand_on(c, room.logits, &pass.logits);
+            hand_on(c, room.state, &pass.state);
             arena_reset(c->arena, mark);
         }
         if (b->hidden)

@@ -7,6 +7,7 @@
 
 #include "file/names.h"
 #include "model/attention.h"
+#include "model/experts.h"
 
 enum kind {
     KIND_I64,
@@ -20,6 +21,8 @@ enum kind {
     KIND_QK_NORM,
     KIND_NORM,
     KIND_SIDE,
+    KIND_SCHEDULE, /* of the number of active experts, by its name */
+    KIND_SLICES,   /* "1,1,2" */
 };
 
 enum { REQUIRED = 1, DENSE_TOO = 2 /* the field means something in models without experts */ };
@@ -99,6 +102,15 @@ static const struct key keys[] = {
     {"expert_group_count", KEY_COMMON, KIND_INT, F(router.groups.n), 0, 0},
     {"expert_group_used_count", KEY_COMMON, KIND_INT, F(router.groups.used), 0, 0},
     {"expert_group_best_count", KEY_OWN, KIND_INT, F(router.groups.best), 0, 0},
+    {"expert_threshold", KEY_OWN, KIND_REAL, F(router.threshold), 0, 0},
+    {"expert_used_schedule", KEY_OWN, KIND_SCHEDULE, F(schedule), 0, 0},
+    {"expert_used_min_count", KEY_OWN, KIND_INT, F(k_min), 0, 0},
+    {"expert_slices", KEY_OWN, KIND_SLICES, F(slices), 0, 0},
+    {"expert_latent_length", KEY_OWN, KIND_I64, F(latent), 0, 0},
+    {"expert_head_count", KEY_OWN, KIND_INT, F(moe_heads), 0, 0},
+    {"expert_chain_count", KEY_OWN, KIND_INT, F(chain), 0, 0},
+    {"expert_router_state_length", KEY_OWN, KIND_I64, F(router_state), 0, 0},
+    {"expert_gate_residual", KEY_OWN, KIND_BOOL, F(gate_residual), 0, 0},
     {"expert_kind", KEY_OWN, KIND_EXPERT, F(expert_kind), DENSE_TOO, 0},
 };
 enum { N_KEYS = sizeof keys / sizeof *keys };
@@ -211,6 +223,10 @@ static cadre_err read_name(const struct gguf *g, const char *key, void *field, e
         value = *(const struct router **)field = router_find(s.p);
     else if (kind == KIND_EXPERT)
         value = *(const struct expert_kind **)field = expert_kind_find(s.p);
+    else if (kind == KIND_SCHEDULE)
+        value = *(const struct expert_schedule **)field = expert_schedule_find(s.p);
+    else if (kind == KIND_SLICES)
+        value = slice_pattern_parse(field, s.p) ? field : NULL;
     else if (kind == KIND_ATTENTION)
         value = *(const struct attention_kind **)field = attention_kind_find(s.p);
     else
@@ -356,6 +372,7 @@ static cadre_err write_key(struct gguf_writer *w, const char *key, const void *f
 {
     int64_t number;
     const char *text;
+    char slices[SLICE_PATTERN_TEXT];
     switch (kind) {
     case KIND_I64:
         return gguf_put_u32(w, key, (uint32_t) * (const int64_t *)field, err);
@@ -377,6 +394,15 @@ static cadre_err write_key(struct gguf_writer *w, const char *key, const void *f
         break;
     case KIND_ATTENTION:
         text = (*(const struct attention_kind *const *)field)->name;
+        break;
+    case KIND_SCHEDULE:
+        if (!*(const struct expert_schedule *const *)field)
+            return CADRE_OK;
+        text = (*(const struct expert_schedule *const *)field)->name;
+        break;
+    case KIND_SLICES:
+        slice_pattern_text(field, slices);
+        text = slices;
         break;
     default:
         text = names_of(kind)[*(const int *)field];
@@ -467,6 +493,8 @@ static bool equal(const struct spec *a, const struct spec *b, const struct key *
     case KIND_NORM:
     case KIND_SIDE:
         return *(const int *)x == *(const int *)y;
+    case KIND_SLICES:
+        return memcmp(x, y, sizeof(struct slice_pattern)) == 0;
     default:
         return *(const void *const *)x == *(const void *const *)y;
     }

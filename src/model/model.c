@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/rng.h"
 #include "model/attention.h"
+#include "model/experts.h"
 
 struct weight *param_weight(const struct model *m, const struct param *p)
 {
@@ -36,7 +37,8 @@ static void describe(struct param *p, const struct tensor_walk *w)
     tensor_name(w, p->name);
     memcpy(p->dim, w->dim, sizeof p->dim);
     p->matrix = w->def->slot == SLOT_WEIGHT;
-    p->by_gradient = !(w->def->flags & TENSOR_NO_GRADIENT);
+    bool fixed = (w->def->flags & TENSOR_GATE) && w->spec->router.kind && w->spec->router.kind->fixed_gate;
+    p->by_gradient = !(w->def->flags & TENSOR_NO_GRADIENT) && !fixed;
     p->no_quantize = (w->def->flags & TENSOR_KEEP_F32) || !p->matrix;
     /* Operators see matrices: the experts of a layer lie one below the other. */
     p->t.dim[0] = 1;
@@ -75,13 +77,7 @@ cadre_err model_new_empty(struct model **out, const struct spec *spec, enum mla_
         bind(m, p);
     }
     for (int64_t i = 0; i < spec->n_layer; i++) {
-        struct moe_layer *l = &m->layers[i].moe;
-        l->layer = (int)i;
-        l->router = spec->router;
-        l->kind = spec->expert_kind;
-        l->light.n_zero = spec->n_zero;
-        l->light.n_copy = spec->n_copy;
-        l->light.n_constant = spec->n_constant;
+        model_set_experts(m, i);
     }
     *out = m;
     return CADRE_OK;

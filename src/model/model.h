@@ -27,6 +27,8 @@ struct model {
     struct spec spec;
     enum mla_form mla;
     struct weight embedding, output; /* output is the embedding's twin when tied */
+    struct router_gru router_gru;    /* of the recurrent router, shared by all layers */
+    int32_t slice_start[MODEL_MAX_EXPERTS + 1];
     struct tensor *output_norm, *output_norm_bias, *output_bias;
     struct layer *layers;
     struct param *params; /* every tensor of the model, in file order */
@@ -74,6 +76,10 @@ void model_free(struct model *m);
 /* The tokenizer tables of a GGUF file (borrowed from g), and the keys that hold them. */
 cadre_err tokenizer_from_gguf(struct tokenizer **out, const struct gguf *g, cadre_error *err);
 cadre_err tokenizer_to_gguf(struct gguf_writer *w, const struct tokenizer_tables *t, cadre_error *err);
+
+/* general.file_type of a file most of whose matrices have that type. */
+bool model_has_file_type(enum dtype type);
+cadre_err model_put_file_type(struct gguf_writer *w, enum dtype type, cadre_error *err);
 
 /* A tokenizer.json, or the one of a Hugging Face folder, with the tokenizer_config.json beside it. n_vocab: rows of the
  * model's embedding, 0: not known. `lossy` as of tokenizer_json_named. */

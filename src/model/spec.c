@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "model/attention.h"
+#include "model/experts.h"
 
 /* Bounds far beyond any model, so that products of two of them cannot overflow. */
 enum { MAX_HEADS = 1 << 14, MAX_HEAD_DIM = 1 << 16, MAX_WIDTH = 1 << 24, MAX_VOCAB = 1 << 26, MAX_CTX = 1 << 30 };
@@ -103,13 +104,19 @@ void spec_defaults(struct spec *s)
         s->slides.given = false;
     }
     s->moe_period = s->n_expert > 0 && s->moe_period ? s->moe_period : 1;
-    s->router.n_light = spec_light(s);
-    s->router.n_expert = s->n_expert + s->router.n_light;
+    s->router.n_expert = s->n_expert > 0 ? spec_choices(s) : 0;
+    s->router.n_light = s->router.n_expert - s->n_expert;
+    s->schedule = s->k_min > 0 ? s->schedule : NULL;
     if (s->router.groups.n <= 1)
         s->router.groups = (struct topk_groups){0};
-    else if (s->router.groups.best == 0)
-        s->router.groups.best = 2; /* DeepSeek-V3 */
+    else {
+        if (s->router.groups.best == 0)
+            s->router.groups.best = 2; /* DeepSeek-V3 */
+        if (s->router.groups.used == 0)
+            s->router.groups.used = s->router.groups.n;
+    }
     default_real(&s->router.scale, 1);
+    default_real(&s->router.temperature, 2); /* EvoMoE */
     s->router.kind = s->router.kind ? s->router.kind : &router_softmax;
     s->expert_kind = s->expert_kind ? s->expert_kind : &expert_swiglu;
 }
@@ -206,15 +213,13 @@ static cadre_err check_experts(const struct spec *s, cadre_error *err)
         {"interleave_moe_layer_step", s->moe_period, 1, s->n_layer},
         {"expert_feed_forward_length", s->expert_ff, 1, MAX_WIDTH},
         {"expert_shared_feed_forward_length", s->shared_ff, 0, MAX_WIDTH},
-        {"expert_zero_count", s->n_zero, 0, MODEL_MAX_EXPERTS},
-        {"expert_copy_count", s->n_copy, 0, MODEL_MAX_EXPERTS},
-        {"expert_constant_count", s->n_constant, 0, MODEL_MAX_EXPERTS},
-        {"expert_used_count", s->router.k, 1, s->n_expert + spec_light(s)},
+        {"expert_used_count", s->router.k, 1, spec_choices(s)},
     };
+    TRY(spec_check_structure(s, err));
     TRY(check_ranges(r, sizeof r / sizeof *r, err));
-    CHECK(err, s->router.n_light == spec_light(s) && s->router.n_expert == s->n_expert + s->router.n_light,
-          CADRE_E_FORMAT, "expert_count: expected %d experts, light ones included, in the router, found %d",
-          s->n_expert + spec_light(s), s->router.n_expert);
+    CHECK(err, s->router.n_expert == spec_choices(s), CADRE_E_FORMAT,
+          "the router's number of experts: expected expert_count and the light ones (%d), found %d", spec_choices(s),
+          s->router.n_expert);
     CHECK(err, s->moe_side != MOE_SHORTCUT || s->n_layer % 2 == 0, CADRE_E_FORMAT,
           "block_count: expected an even number, as experts are added a layer later, found %lld",
           (long long)s->n_layer);
@@ -272,7 +277,7 @@ struct spec_counts spec_count(const struct spec *s)
         c.parameters += n;
         bool expert = w.def->flags & TENSOR_BY_EXPERT;
         if (!(w.def->flags & TENSOR_LOOKUP) || s->tied)
-            c.active_parameters += expert ? n / s->n_expert * s->router.k : n;
+            c.active_parameters += expert ? n / spec_choices(s) * s->router.k : n;
     }
     return c;
 }

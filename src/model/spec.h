@@ -29,6 +29,15 @@ struct layer_list {
     int32_t at[MODEL_MAX_LAYERS];
 };
 
+/* How many slices the experts of a layer have in turn, the pattern repeated over all; n = 0: each is one. */
+enum { SLICE_PATTERN = 32, MAX_SLICES = 64, SLICE_PATTERN_TEXT = 3 * SLICE_PATTERN };
+struct slice_pattern {
+    int n;
+    uint8_t of[SLICE_PATTERN];
+};
+
+struct expert_schedule; /* model/experts.h */
+
 struct spec {
     char family[32]; /* general.architecture in GGUF */
     int64_t n_layer, d_model, n_vocab, n_ctx;
@@ -81,18 +90,26 @@ struct spec {
      * moe_period, and all when n_expert = 0 */
     int64_t n_dense_leading, moe_period, dense_ff;
     struct layer_list dense_ff_at;
-    int n_expert; /* FFN experts; light ones (moe/light.h) come on top: */
-    int n_zero, n_copy, n_constant;
+    int n_expert;
     enum moe_side moe_side;
     bool gate_early; /* gates read the layer's input, before attention and norm */
     int64_t expert_ff;
     int64_t shared_ff; /* 0: no shared expert */
     bool shared_gated;
-    bool router_bias;   /* selection bias exists */
-    bool gate_bias;     /* the gate that makes the logits has a bias */
-    bool expert_bias;   /* experts' matrices have biases */
-    bool expert_scaled; /* an expert's weights are multiplied by a learned number */
-    struct router_config router;
+    bool router_bias;            /* selection bias exists */
+    bool gate_bias;              /* the gate that makes the logits has a bias */
+    bool expert_bias;            /* experts' matrices have biases */
+    bool expert_scaled;          /* an expert's weights are multiplied by a learned number */
+    struct router_config router; /* its n_expert counts the light experts, too */
+    /* Structure beyond a row of equal FFNs (moe/moe.h); 0: none. expert_ff is then the width of a slice. */
+    int n_zero, n_copy, n_constant; /* light experts of a layer, besides n_expert */
+    struct slice_pattern slices;
+    int64_t latent; /* width at which FFN experts work */
+    int moe_heads, chain;
+    int64_t router_state; /* of the recurrent router */
+    bool gate_residual;
+    const struct expert_schedule *schedule; /* NULL, or with k_min: layers use k_min … router.k experts */
+    int k_min;
     const struct expert_kind *expert_kind; /* of routed, shared and dense feed-forward layers */
 };
 
@@ -113,11 +130,6 @@ struct layer_spec {
 struct layer_spec spec_layer(const struct spec *s, int64_t layer);
 bool spec_layer_is_moe(const struct spec *s, int64_t layer);
 bool spec_layer_is_dense(const struct spec *s, int64_t layer);
-
-static inline int spec_light(const struct spec *s)
-{
-    return s->n_zero + s->n_copy + s->n_constant;
-}
 
 /* Fill in what a zero leaves open: grouped-query attention, kv heads as many as heads, head_dim = d_model / n_head,
  * n_rot = head_dim, rope base 10000, no scaling, YaRN's usual constants, softmax router, SwiGLU experts; and bring what

@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "model/attention.h"
+#include "model/experts.h"
 
 int64_t size_model(const struct spec *s, int64_t layer)
 {
@@ -15,25 +16,6 @@ int64_t size_n_expert(const struct spec *s, int64_t layer)
 {
     (void)layer;
     return s->n_expert;
-}
-
-/* All that a router can choose. */
-static int64_t size_choice(const struct spec *s, int64_t layer)
-{
-    (void)layer;
-    return s->n_expert + spec_light(s);
-}
-
-static int64_t size_constant(const struct spec *s, int64_t layer)
-{
-    (void)layer;
-    return s->n_constant;
-}
-
-static int64_t size_mix(const struct spec *s, int64_t layer)
-{
-    (void)layer;
-    return 2 * s->n_constant;
 }
 
 static int64_t size_vocab(const struct spec *s, int64_t layer)
@@ -74,11 +56,6 @@ static bool untied(const struct spec *s, int64_t layer)
 static bool with_moe_norm(const struct spec *s, int64_t layer)
 {
     return s->moe_side == MOE_BESIDE && spec_layer_is_moe(s, layer);
-}
-
-static bool with_constant(const struct spec *s, int64_t layer)
-{
-    return s->n_constant > 0 && spec_layer_is_moe(s, layer);
 }
 
 static bool with_shared(const struct spec *s, int64_t layer)
@@ -167,21 +144,21 @@ static const struct tensor_def feed_forward[] = {
      .when = with_moe_norm},
     {.name = "ffn_gate_inp.weight",
      .field = LAYER(moe.gate),
-     .size = {size_choice, size_model},
-     .flags = TENSOR_KEEP_F32,
+     .size = {size_choices, size_gate_in},
+     .flags = TENSOR_KEEP_F32 | TENSOR_GATE,
      .when = spec_layer_is_moe},
     {.name = "ffn_gate_inp.bias",
      .field = LAYER(moe.gate_bias),
      SLOT_VECTOR,
      INIT_ZERO,
-     {size_choice},
+     {size_choices},
      .when = spec_layer_is_moe,
      .option = OPTION(gate_bias)},
     {.name = "exp_probs_b.bias",
      .field = LAYER(moe.bias),
      SLOT_VECTOR,
      INIT_ZERO,
-     {size_choice},
+     {size_choices},
      TENSOR_NO_GRADIENT,
      .when = spec_layer_is_moe,
      .option = OPTION(router_bias)},
@@ -189,33 +166,24 @@ static const struct tensor_def feed_forward[] = {
      .field = LAYER(moe.weight_scale),
      SLOT_ROW,
      INIT_ONE,
-     {size_choice},
+     {size_choices},
      .when = spec_layer_is_moe,
      .option = OPTION(expert_scaled)},
-    {.name = "exp_constant.weight",
-     .field = LAYER(moe.light.constant),
-     .size = {size_constant, size_model},
-     .flags = TENSOR_LOOKUP,
-     .when = with_constant},
-    {.name = "exp_constant_mix.weight",
-     .field = LAYER(moe.light.mix),
-     .size = {size_mix, size_model},
-     .when = with_constant},
     {.name = "ffn_gate_exps.weight",
      .field = LAYER(moe.experts.gate),
-     .size = {size_n_expert, size_expert_ff, size_model},
+     .size = {size_slices, size_expert_ff, size_expert_in},
      .flags = TENSOR_BY_EXPERT,
      .when = spec_layer_is_moe},
     {.name = "ffn_up_exps.weight",
      .field = LAYER(moe.experts.up),
-     .size = {size_n_expert, size_expert_ff, size_model},
+     .size = {size_slices, size_expert_ff, size_expert_in},
      .flags = TENSOR_BY_EXPERT,
      .when = spec_layer_is_moe},
     {.name = "ffn_down_exps.weight",
      .field = LAYER(moe.experts.down),
      SLOT_WEIGHT,
      INIT_RESIDUAL,
-     {size_n_expert, size_model, size_expert_ff},
+     {size_slices, size_expert_in, size_expert_ff},
      TENSOR_BY_EXPERT,
      .when = spec_layer_is_moe},
     {.name = "ffn_gate_exps.bias",
@@ -238,7 +206,7 @@ static const struct tensor_def feed_forward[] = {
      .field = LAYER(moe.experts.down_bias),
      SLOT_VECTOR,
      INIT_ZERO,
-     {size_n_expert, size_model},
+     {size_n_expert, size_expert_in},
      TENSOR_BY_EXPERT,
      .when = spec_layer_is_moe,
      .option = OPTION(expert_bias)},
@@ -270,13 +238,15 @@ static const struct tensor_def feed_forward[] = {
         t, sizeof(t) / sizeof *(t)                                                                                     \
     }
 
-enum { N_PARTS = 3 };
+enum { N_PARTS = 4 };
 
 /* Part `part` of a layer; -1 is what comes before the layers. */
 static struct tensor_rows rows_of(const struct spec *s, int64_t layer, int part)
 {
     if (layer < 0)
-        return ROWS(globals);
+        return part == 0 ? ROWS(globals) : part == 1 ? experts_global_rows : (struct tensor_rows){0};
+    if (part == 3)
+        return experts_rows;
     if (part == 1)
         return spec_layer(s, layer).attention->tensors;
     return part == 0 ? ROWS(before_attention) : ROWS(feed_forward);
@@ -298,7 +268,7 @@ static bool step(struct tensor_walk *w)
             return true;
         }
         w->row = 0;
-        if (w->layer < 0 || ++w->part == N_PARTS) {
+        if (++w->part == N_PARTS) {
             w->part = 0;
             w->layer++;
         }

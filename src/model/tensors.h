@@ -21,6 +21,7 @@ enum {
     TENSOR_NO_GRADIENT = 2,  /* not trained by gradients */
     TENSOR_LOOKUP = 4,       /* rows are looked up one by one: kept as in the file */
     TENSOR_BY_EXPERT = 8,    /* a token uses k of its n_expert parts */
+    TENSOR_GATE = 32,        /* routers with a fixed gate do not train it */
     TENSOR_LATENT_KEYS = 16, /* the form of MLA decides which way round it multiplies (attention/mla.c) */
 };
 

@@ -22,7 +22,15 @@ static enum dtype type_of(const struct param *p, enum dtype type)
     return p->dim[p->n_dims - 1] % dtype_info(type)->block == 0 ? type : DTYPE_F16;
 }
 
-static cadre_err put_type(struct gguf_writer *w, enum dtype type, cadre_error *err)
+bool model_has_file_type(enum dtype type)
+{
+    for (int i = 0; i < N_FILE_TYPES; i++)
+        if (file_types[i].type == type)
+            return true;
+    return false;
+}
+
+cadre_err model_put_file_type(struct gguf_writer *w, enum dtype type, cadre_error *err)
 {
     for (int i = 0; i < N_FILE_TYPES; i++)
         if (file_types[i].type == type) {
@@ -92,7 +100,7 @@ cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype t
 {
     struct param twin;
     int64_t n = file_params(m);
-    TRY(put_type(w, type, err));
+    TRY(model_put_file_type(w, type, err));
     for (int64_t i = 0; i < n; i++) {
         const struct param *p = file_param(m, i, &twin);
         CHECK(err, p->t.x, CADRE_E_ARG,

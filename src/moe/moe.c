@@ -81,6 +81,23 @@ static void route(struct op_ctx *c, const struct moe_layer *l, const struct weig
     weigh(c, l, r);
 }
 
+/* The decision of a layer that is a single expert for now: nothing to learn for a gate. */
+static void route_to_first(struct op_ctx *c, const struct moe_layer *l, int64_t n, const struct route_training *t,
+                           struct routing *r)
+{
+    int k = router_slots(&l->router, t != NULL);
+    *r = (struct routing){.k = k,
+                          .id = op_struct(c, (size_t)(n * k) * sizeof *r->id),
+                          .weight = filled(c, n, k, 0),
+                          .score = filled(c, n, l->router.n_expert, 0)};
+    r->wanted = r->id;
+    r->logits = r->score;
+    for (int64_t i = 0; !c->dry && i < n * k; i++) {
+        r->id[i] = i % k ? -1 : 0;
+        r->weight->x[i] = i % k ? 0 : 1;
+    }
+}
+
 /* ---- FFN experts */
 
 static int n_ffn(const struct moe_layer *l)
@@ -173,7 +190,10 @@ static struct tensor *turn(struct op_ctx *c, const struct moe_layer *l, const st
     int64_t n = tensor_rows(x), d = tensor_cols(x), heads = l->heads > 1 ? l->heads : 1;
     if (heads > 1)
         x = op_reshape(c, op_linear(c, x, &l->head_in, NULL), 2, (int64_t[]){n * heads, d / heads});
-    route(c, l, gate, x, pass, r);
+    if (pass->training && pass->training->one_expert)
+        route_to_first(c, l, tensor_rows(x), pass->training, r);
+    else
+        route(c, l, gate, x, pass, r);
     struct tensor *y = ffn_experts(c, l, x, r, pass, err);
     if (!y)
         return NULL;

@@ -35,6 +35,7 @@ struct router_config {
 struct route_training {
     double progress; /* share of the training that is done, 0 … 1 */
     uint64_t seed;   /* noise is a function of it, the layer, the token and the expert */
+    bool one_expert; /* no gate is asked: every token goes through expert 0 with weight 1 (EvoMoE's first phase) */
 };
 
 struct route_in {
@@ -56,8 +57,12 @@ struct routing {
     const struct routing *next; /* the same layer's next decision (chains of experts), or NULL */
 };
 
+/* Numbers of a router_config that only some rows read. */
+enum { ROUTER_THRESHOLD = 1, ROUTER_CAPACITY = 2, ROUTER_TEMPERATURE = 4 };
+
 struct router {
     const char *name;
+    unsigned takes;      /* ROUTER_… */
     bool train_only;     /* the rule must not be used for generation (it drops tokens by their neighbours) */
     bool whole_sequence; /* the rule looks at other tokens of the sequence */
     bool noise_gate;     /* the layer has a second gate, for the noise */

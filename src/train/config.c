@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "base/fileio.h"
+#include "model/experts.h"
 #include "tensor/dtype.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
@@ -17,10 +18,14 @@ enum kind { K_INT, K_REAL, K_BOOL, K_NAME };
 
 /* What [model] says before it becomes a spec. */
 struct model_keys {
-    char family[TRAIN_NAME], router[TRAIN_NAME], expert[TRAIN_NAME], qk_norm[TRAIN_NAME];
+    char family[TRAIN_NAME], router[TRAIN_NAME], expert[TRAIN_NAME], qk_norm[TRAIN_NAME], slices[TRAIN_NAME],
+        schedule[TRAIN_NAME];
     int64_t layers, width, heads, kv_heads, head_dim, context, dense_leading, dense_ff;
     int64_t experts, experts_used, expert_ff, shared_ff, groups, groups_used;
     bool shared_gated, normalize, router_bias, tied, qkv_bias, rope_pairs;
+    int64_t zero, copy, constant, latent, heads_moe, chain, state, used_min, used_start;
+    bool residual;
+    double threshold, capacity, temperature, light_weight;
     double router_scale, norm_eps, rope_base;
 };
 
@@ -57,9 +62,25 @@ static const struct key keys[] = {
     M("experts_used", experts_used, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
     M("expert_ff", expert_ff, K_INT, 0, 1 << 24, "0"),
     M("expert_kind", expert, K_NAME, 0, 0, "swiglu"),
+    M("expert_slices", slices, K_NAME, 0, 0, "1"),
+    M("experts_zero", zero, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("experts_copy", copy, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("experts_constant", constant, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("experts_used_schedule", schedule, K_NAME, 0, 0, "uniform"),
+    M("experts_used_min", used_min, K_INT, 0, MODEL_MAX_EXPERTS, "0"),
+    M("experts_used_start", used_start, K_INT, 0, MODEL_MAX_EXPERTS, "0"), /* training only */
+    M("expert_latent", latent, K_INT, 0, 1 << 24, "0"),
+    M("expert_heads", heads_moe, K_INT, 0, 4096, "0"),
+    M("expert_chain", chain, K_INT, 0, 64, "0"),
     M("shared_ff", shared_ff, K_INT, 0, 1 << 24, "0"),
     M("shared_gated", shared_gated, K_BOOL, 0, 0, "false"),
     M("router", router, K_NAME, 0, 0, "softmax"),
+    M("router_threshold", threshold, K_REAL, 0, 1, "0"),
+    M("router_state", state, K_INT, 0, 1 << 20, "0"),
+    M("router_residual", residual, K_BOOL, 0, 0, "false"),
+    M("router_capacity", capacity, K_REAL, 0, 4096, "0"),        /* training only; 0: no dropping */
+    M("router_temperature", temperature, K_REAL, 0, 1e3, "2"),   /* likewise */
+    M("router_light_weight", light_weight, K_REAL, 0, 100, "1"), /* likewise */
     M("router_normalize", normalize, K_BOOL, 0, 0, "false"),
     M("router_scale", router_scale, K_REAL, 1e-6, 1e6, "1"),
     M("router_bias", router_bias, K_BOOL, 0, 0, "false"),
@@ -100,6 +121,8 @@ static const struct key keys[] = {
     C("train", "router_loss_weight", router_loss_weight, K_REAL, 0, 1e3, "0.01"), /* of a router's own loss */
     C("train", "z_weight", z_weight, K_REAL, 0, 1e3, "0.001"),
     C("train", "bias_rate", bias_rate, K_REAL, 0, 1, "0.001"),
+    C("train", "diversify_share", diversify_share, K_REAL, 0, 0.9, "0"), /* of the run with a single expert */
+    C("train", "diversify_mask", diversify_mask, K_REAL, 0, 0.99, "0.1"),
     C("train", "seed", seed, K_INT, 0, 9e15, "1"),
     C("train", "log_steps", log_steps, K_INT, 1, 1e9, "1"),
     C("train", "eval_steps", eval_steps, K_INT, 0, 1e9, "0"), /* 0: at the end only */
@@ -231,8 +254,29 @@ static cadre_err fill_spec(struct parse *p)
                    .k = (int)m->experts_used,
                    .groups = {(int)m->groups, (int)m->groups_used, 2},
                    .normalize = m->normalize,
-                   .scale = (real)m->router_scale},
+                   .scale = (real)m->router_scale,
+                   .threshold = (real)m->threshold,
+                   .start_k = (int)m->used_start,
+                   .capacity = (real)m->capacity,
+                   .light_weight = (real)m->light_weight,
+                   .temperature = (real)m->temperature},
+        .n_zero = (int)m->zero,
+        .n_copy = (int)m->copy,
+        .n_constant = (int)m->constant,
+        .latent = m->latent,
+        .moe_heads = (int)m->heads_moe,
+        .chain = (int)m->chain,
+        .router_state = m->state,
+        .gate_residual = m->residual,
+        .schedule = expert_schedule_find(m->schedule),
+        .k_min = (int)m->used_min,
     };
+    CHECK(p->err, s->schedule, CADRE_E_ARG, "%s: [model] experts_used_schedule: there is no '%s'", p->file,
+          m->schedule);
+    CHECK(p->err, slice_pattern_parse(&s->slices, m->slices), CADRE_E_ARG,
+          "%s: [model] expert_slices: expected numbers of slices such as 1,1,2, found '%s'", p->file, m->slices);
+    if (s->slices.n == 1 && s->slices.of[0] == 1)
+        s->slices.n = 0;
     s->v_dim = s->head_dim;
     static const char *const norms[] = {"none", "head", "full"};
     int norm = 0;
@@ -249,12 +293,12 @@ static cadre_err fill_spec(struct parse *p)
     return rc ? error_wrap(p->err, rc, "%s: [model]", p->file) : CADRE_OK;
 }
 
-/* Keys of [train] that act with one choice of another key only. */
+/* Keys that act with one choice of another key only. */
 static cadre_err check_acting(const struct parse *p, const char *name, bool acts, const char *with)
 {
     for (int i = 0; i < N_KEYS; i++)
         CHECK(p->err, acts || !p->given[i] || strcmp(keys[i].name, name) != 0, CADRE_E_ARG,
-              "%s: [train] %s acts with %s only; leave it out", p->file, name, with);
+              "%s: [%s] %s acts with %s only; leave it out", p->file, keys[i].section, name, with);
     return CADRE_OK;
 }
 
@@ -279,6 +323,29 @@ static cadre_err check_optimizer(const struct parse *p)
     return check_acting(p, "momentum", o->momentum, "optimizer = muon");
 }
 
+static cadre_err check_routing(const struct parse *p)
+{
+    const struct train_config *c = p->cfg;
+    const struct spec *s = &c->spec;
+    const struct router *r = s->router.kind;
+    TRY(check_acting(p, "router_threshold", r->takes & ROUTER_THRESHOLD, "a router that has a threshold"));
+    TRY(check_acting(p, "router_capacity", r->takes & ROUTER_CAPACITY, "router = switch or gshard"));
+    TRY(check_acting(p, "router_temperature", r->takes & ROUTER_TEMPERATURE, "router = dense_to_sparse"));
+    TRY(check_acting(p, "router_loss_weight", r->loss, "a router that has a loss of its own"));
+    TRY(check_acting(p, "router_light_weight", s->router.n_light > 0, "light experts"));
+    TRY(check_acting(p, "experts_used_schedule", s->k_min > 0, "experts_used_min"));
+    TRY(check_acting(p, "diversify_mask", c->diversify_share > 0, "diversify_share"));
+    CHECK(p->err, c->diversify_share == 0 || s->n_expert > 1, CADRE_E_ARG,
+          "%s: [train] diversify_share: expected a model with experts", p->file);
+    /* What is computed again must not depend on other layers, and leaves one decision a token. */
+    bool alone = s->router_state == 0 && !s->gate_residual && s->chain <= 1 && s->moe_heads <= 1 && !r->noise_gate;
+    CHECK(p->err, alone || !c->recompute, CADRE_E_ARG,
+          "%s: [train] recompute: not offered with router_state, router_residual, expert_chain, expert_heads or "
+          "router = noisy",
+          p->file);
+    return CADRE_OK;
+}
+
 static cadre_err check_run(const struct parse *p)
 {
     const struct train_config *c = p->cfg;
@@ -297,6 +364,8 @@ static cadre_err check_run(const struct parse *p)
     CHECK(p->err, strcmp(c->balance, "bias") != 0 || c->spec.router_bias, CADRE_E_ARG,
           "%s: [train] balance = bias moves the selection bias; set [model] router_bias = true", p->file);
     TRY(check_optimizer(p));
+    if (c->spec.n_expert > 0)
+        TRY(check_routing(p));
     return check_schedule(p);
 }
 

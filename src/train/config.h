@@ -38,6 +38,7 @@ struct train_config {
     double momentum, beta1, beta2, eps, weight_decay, clip, init_std;
     char optimizer[TRAIN_NAME], precision[TRAIN_NAME], balance[TRAIN_NAME], file_type[TRAIN_NAME];
     double balance_weight, router_loss_weight, z_weight, bias_rate;
+    double diversify_share, diversify_mask; /* train/diversify.h */
     int64_t seed, log_steps, eval_steps, eval_tokens;
     double checkpoint_minutes;
 

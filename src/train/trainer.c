@@ -15,6 +15,7 @@
 #include "model/family.h"
 #include "moe/balance.h"
 #include "train/checkpoint.h"
+#include "train/diversify.h"
 #include "train/log.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
@@ -58,10 +59,11 @@ struct trainer {
     /* One micro-batch of whole sequences. */
     int32_t *token, *target, *position;
     int64_t *row_start;
-    struct routing *routing; /* [n_layer] */
-    int64_t *count;          /* [n_layer, n_expert] tokens per expert, this step */
-    double router_entropy;   /* of the last micro-batch looked at */
-    uint64_t memory;         /* planned in all */
+    struct routing *routing;        /* [n_layer] */
+    int64_t *count;                 /* [n_layer, n_expert] tokens per expert, this step */
+    struct route_training training; /* of the present micro-batch */
+    double router_entropy;          /* of the last micro-batch looked at */
+    uint64_t memory;                /* planned in all */
 };
 
 /* ---- set-up -------------------------------------------------------------------------------------------- */
@@ -270,13 +272,14 @@ static cadre_err micro_step(struct trainer *t, struct arena *arena, real scale, 
     struct tape tape = {0};
     struct op_ctx c = context(t, arena, &tape);
     struct batch b = whole_sequences(t, t->cfg.micro_tokens / t->cfg.sequence);
+    b.training = &t->training;
     size_t mark = arena_mark(arena);
     struct tensor *x = model_hidden(&c, t->model, &b, err);
     if (!x)
         return err ? err->code : CADRE_E_ARG;
     struct tensor *loss = model_loss(&c, t->model, x, t->target), *total = loss;
     for (int64_t l = 0; l < t->cfg.spec.n_layer; l++)
-        if (spec_layer_is_moe(&t->cfg.spec, l))
+        if (spec_layer_is_moe(&t->cfg.spec, l) && !t->training.one_expert)
             total = add_balance(t, &c, l, total);
     if (!c.dry) {
         *loss_out = (double)loss->x[0];
@@ -360,16 +363,40 @@ static cadre_err check_progress(struct trainer *t, double loss, double norm, cad
     return CADRE_OK;
 }
 
+/* Where the run is, for the routers of micro-batch i of the next step. */
+static struct route_training training_at(const struct trainer *t, int64_t i)
+{
+    const struct train_config *c = &t->cfg;
+    double progress = (double)t->run.tokens / (double)c->tokens;
+    return (struct route_training){
+        .progress = progress < 1 ? progress : 1,
+        /* Below 2^10 lies the layer, which routers add. */
+        .seed = (uint64_t)c->seed * 0x9e3779b97f4a7c15u ^ ((uint64_t)(t->run.step << 12 | i) << 10),
+        .one_expert = progress < c->diversify_share,
+    };
+}
+
+/* The step that is the first without it makes many experts of the one. */
+static void end_single_expert(struct trainer *t)
+{
+    const struct train_config *c = &t->cfg;
+    double share = c->diversify_share * (double)c->tokens;
+    if (share > 0 && (double)t->run.tokens >= share && (double)(t->run.tokens - c->batch_tokens) < share)
+        diversify_experts(t->model, c->diversify_mask, (uint64_t)c->seed + 1);
+}
+
 static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_error *err)
 {
     const struct train_config *c = &t->cfg;
     int64_t n_micro = c->batch_tokens / c->micro_tokens;
     double loss = 0, start = clock_now();
+    end_single_expert(t);
     zero_gradients(t);
     memset(t->count, 0, (size_t)c->spec.n_layer * (size_t)max_i64(c->spec.router.n_expert, 1) * sizeof *t->count);
     for (int64_t i = 0; i < n_micro; i++) {
         double micro_loss = 0;
         sampler_next(&t->sampler, c->micro_tokens / c->sequence, t->token, t->target);
+        t->training = training_at(t, i);
         TRY(micro_step(t, &t->arena, (real)(1.0 / (double)n_micro), &micro_loss, err));
         loss += micro_loss / (double)n_micro;
     }

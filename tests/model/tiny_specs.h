@@ -147,6 +147,35 @@ static const struct spec tiny_specs[] = {
      .moe_side = MOE_SHORTCUT,
      .expert_ff = 32,
      .router = {.k = 3}},
+/* every router that can generate, every structure of experts */
+#define PLAIN .family = "cadre", TINY, .tied = true, .n_expert = 6, .expert_ff = 32
+    {PLAIN, .router = {.kind = &router_noisy, .k = 2}},
+    {PLAIN, .router = {.kind = &router_switch, .k = 1}},
+    {PLAIN, .router = {.kind = &router_gshard, .k = 2}},
+    {PLAIN, .router = {.kind = &router_top_p, .k = 5, .threshold = (real)0.4}},
+    {PLAIN, .router = {.kind = &router_threshold, .k = 5, .threshold = (real)0.4}},
+    {PLAIN, .n_zero = 3, .router = {.kind = &router_null, .k = 3}},
+    {PLAIN, .router = {.kind = &router_grouped, .k = 4, .groups = {.n = 2, .used = 2, .best = 1}}},
+    {PLAIN, .router = {.kind = &router_dense_to_sparse, .k = 2, .threshold = (real)0.05, .temperature = 2}},
+    {PLAIN, .router = {.kind = &router_random, .k = 3, .start_k = 1, .normalize = true}},
+    {PLAIN, .n_zero = 1, .n_copy = 1, .n_constant = 2, .gate_residual = true, .router = {.k = 3}},
+    {PLAIN, .slices = {.n = 3, .of = {1, 2, 3}}, .shared_ff = 32, .router = {.k = 2}},
+    {PLAIN, .latent = 64, .router = {.k = 2}},
+    {.family = "cadre",
+     .n_layer = 3,
+     .d_model = 64,
+     .n_vocab = 50,
+     .n_ctx = 200,
+     .norm_eps = (real)1e-5,
+     .n_head = 4,
+     .tied = true,
+     .n_expert = 6,
+     .expert_ff = 32,
+     .moe_heads = 2,
+     .router = {.k = 2}},
+    {PLAIN, .chain = 3, .router = {.k = 2}},
+    {PLAIN, .router_state = 8, .router = {.k = 2, .normalize = true}},
+#undef PLAIN
 };
 enum { N_TINY = sizeof tiny_specs / sizeof *tiny_specs };
 

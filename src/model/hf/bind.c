@@ -95,10 +95,13 @@ static cadre_err shape(const struct hf_config *c, const struct hf_dims *d, enum 
     return CADRE_OK;
 }
 
+/* Vectors and what says so are f32 here; so is a block format whose rows do not stay rows. */
 static enum dtype type_here(const struct bound *b)
 {
-    bool floats = dtype_info(b->from)->decode != NULL;
-    return floats && (b->n_dims == 1 || (b->flags & (HF_F32 | HF_VECTORS))) ? DTYPE_F32 : b->from;
+    const struct dtype_info *from = dtype_info(b->from);
+    bool turned = from->block > 1 && b->map.transposed;
+    bool wanted = b->n_dims == 1 || (b->flags & (HF_F32 | HF_VECTORS)) || turned;
+    return from->decode && wanted ? DTYPE_F32 : b->from;
 }
 
 /* ---- binding ------------------------------------------------------------------------------------------------ */
@@ -177,6 +180,8 @@ static cadre_err bind_one(struct binder *r, const struct hf_tensor *rule, int64_
     const struct hf_matrix *m = hf_stored_at(r->b->stored, b->source[0]);
     b->from = m->type;
     TRY(shape(r->c, r->d, rule->form, stack, m, b, r->err));
+    CHECK(r->err, dtype_info(b->from)->block == 1 || !(b->flags & HF_STORED_T), CADRE_E_UNSUPPORTED,
+          "tensor '%s': type %s is not supported for a matrix stored as [in, out]", name, dtype_info(b->from)->name);
     b->type = type_here(b);
     CHECK(r->err, stack || (rule->flags & HF_VECTORS) || b->n_dims < 3 || b->map.units > 1 || b->units == r->d->experts,
           CADRE_E_FORMAT, "%s: tensor '%s': expected %lld experts, found %lld", r->c->path, name,
@@ -304,55 +309,58 @@ static void transpose(const unsigned char *src, unsigned char *dst, int64_t rows
                     memcpy(dst + (size_t)(c * rows + r) * size, src + (size_t)(r * cols + c) * size, size);
 }
 
+static uint64_t size_of(enum dtype type, int64_t n)
+{
+    uint64_t bytes = 0;
+    dtype_size(type, (uint64_t)n, &bytes); /* whole rows: cannot fail */
+    return bytes;
+}
+
 static void convert(const struct bound *b, const unsigned char *src, void *dst, int64_t n)
 {
-    enum { PIECE = 1024 };
+    enum { PIECE = 1024 }; /* a multiple of every block */
     const struct dtype_info *from = dtype_info(b->from), *to = dtype_info(b->type);
     if (b->from == b->type && !(b->flags & HF_PLUS_ONE)) {
-        memcpy(dst, src, (size_t)n * to->bytes);
+        memcpy(dst, src, (size_t)size_of(b->type, n));
         return;
     }
     float piece[PIECE];
     for (int64_t at = 0; at < n; at += PIECE) {
         int64_t some = min_i64(PIECE, n - at);
-        from->decode(src + (size_t)at * from->bytes, piece, (size_t)some);
+        from->decode(src + size_of(b->from, at), piece, (size_t)some);
         for (int64_t i = 0; (b->flags & HF_PLUS_ONE) && i < some; i++)
             piece[i] += 1;
-        to->encode(piece, (unsigned char *)dst + (size_t)at * to->bytes, (size_t)some);
+        to->encode(piece, (unsigned char *)dst + size_of(b->type, at), (size_t)some);
     }
 }
 
-/* Where the rows of one matrix are, and memory to put them in order: `raw` as stored, `turned` after a transposition.
- */
+/* Where the rows of one matrix are, and memory to put them in order. */
 struct unit {
-    int64_t index, from; /* stored tensor; its first number */
-    int64_t which;       /* of the matrices that one there becomes */
-    unsigned char *raw, *turned;
-    size_t size; /* bytes of a number there */
+    int64_t index, from;  /* stored tensor; its first number */
+    int64_t which;        /* of the matrices that one there becomes */
+    unsigned char *a, *b; /* as much as the matrix takes, as stored or as f32 */
 };
 
 static cadre_err read_rows(const struct hf_binding *h, const struct bound *b, const struct unit *u, void *dst,
                            cadre_error *err)
 {
     const struct hf_map *m = &b->map;
-    size_t row = (size_t)b->cols * u->size;
-    const unsigned char *rows = u->raw;
+    size_t row = (size_t)size_of(b->from, b->cols);
+    unsigned char *rows = u->a, *order = u->b;
+    TRY(hf_stored_read(h->stored, u->index, u->from, b->rows * b->cols, rows, err));
     if (b->flags & HF_STORED_T) {
-        TRY(hf_stored_read(h->stored, u->index, u->from, b->rows * b->cols, u->raw, err));
-        transpose(u->raw, u->turned, b->cols, b->rows, u->size);
-        rows = u->turned;
-    } else {
-        TRY(hf_stored_read(h->stored, u->index, u->from, b->rows * b->cols, u->raw, err));
+        transpose(u->a, u->b, b->cols, b->rows, dtype_info(b->from)->bytes);
+        rows = u->b;
+        order = u->a;
     }
-    unsigned char *order = rows == u->raw ? u->turned : u->raw;
     for (int64_t r = 0; r < m->count; r++)
         memcpy(order + (size_t)r * row, rows + (size_t)hf_map_row(m, u->which, r) * row, row);
-    if (m->transposed) {
-        unsigned char *last = order == u->raw ? u->turned : u->raw;
-        transpose(order, last, m->count, b->cols, u->size);
-        order = last;
+    if (!m->transposed) {
+        convert(b, order, dst, m->count * b->cols);
+        return CADRE_OK;
     }
-    convert(b, order, dst, m->count * b->cols);
+    convert(b, order, rows, m->count * b->cols);
+    transpose(rows, dst, m->count, b->cols, dtype_info(b->type)->bytes);
     return CADRE_OK;
 }
 
@@ -372,14 +380,14 @@ static cadre_err read_unit(const struct hf_binding *h, const struct bound *b, in
     if (straight(b))
         return hf_stored_read(h->stored, u.index, u.from + hf_map_row(&b->map, u.which, 0) * b->cols,
                               b->map.count * b->cols, dst, err);
-    u.size = dtype_info(b->from)->bytes;
-    size_t bytes = (size_t)(b->rows * b->cols) * u.size;
-    u.raw = malloc(bytes);
-    u.turned = malloc(bytes);
-    cadre_err rc = u.raw && u.turned ? read_rows(h, b, &u, dst, err)
-                                     : error_set(err, CADRE_E_MEMORY, "no memory to rearrange %zu bytes", bytes);
-    free(u.raw);
-    free(u.turned);
+    size_t bytes =
+        (size_t)max_i64((int64_t)size_of(b->from, b->rows * b->cols), b->rows * b->cols * (int64_t)sizeof(float));
+    u.a = malloc(bytes);
+    u.b = malloc(bytes);
+    cadre_err rc = u.a && u.b ? read_rows(h, b, &u, dst, err)
+                              : error_set(err, CADRE_E_MEMORY, "no memory to rearrange %zu bytes", bytes);
+    free(u.a);
+    free(u.b);
     return rc;
 }
 

@@ -220,6 +220,8 @@ static cadre_err put_row(const struct hf_config *c, const struct hf_key *row, st
         break;
     case HF_MUST_BE:
         return must_be(c, row, err);
+    case HF_FIXED:
+        return hf_put_int(k, row->gguf, n, err);
     }
     if (!found && !(row->flags & HF_DEFAULT))
         return CADRE_OK;
@@ -257,6 +259,21 @@ cadre_err hf_config_keys(const struct hf_config *c, struct hf_keys *k, cadre_err
         TRY(put_head_dim(c, k, err));
     TRY(hf_rope_keys(c, k, err));
     return c->hf->derive ? c->hf->derive(c, k, err) : CADRE_OK;
+}
+
+cadre_err hf_put_rotary(const struct hf_config *c, struct hf_keys *k, double factor, cadre_error *err)
+{
+    int64_t head = c->hf->head_dim, width = 0, heads = 0;
+    bool found, has_head;
+    TRY(hf_get_int(c, c->root, "hidden_size", 1, INT_MAX, &width, NULL, err));
+    TRY(hf_get_int(c, c->root, "num_attention_heads", 1, INT_MAX, &heads, NULL, err));
+    TRY(hf_get_int(c, c->root, "head_dim", 1, 1 << 16, &head, &has_head, err));
+    TRY(hf_get_real(c, c->root, "partial_rotary_factor", &factor, &found, err));
+    CHECK(err, factor > 0 && factor <= 1, CADRE_E_FORMAT,
+          "%s: key 'partial_rotary_factor': expected above 0, at most 1, found %g", c->path, factor);
+    if (head == 0)
+        head = width / heads;
+    return hf_put_int(k, "rope.dimension_count", (int64_t)((double)head * factor), err);
 }
 
 cadre_err hf_no_window(const struct hf_config *c, struct hf_keys *k, cadre_error *err)

@@ -11,6 +11,7 @@ enum hf_kind {
     HF_INT,  /* 0 … 2^31 - 1 */
     HF_REAL, /* finite, as f32 */
     HF_BOOL,
+    HF_FIXED,  /* a whole number, `def`, whatever the config says */
     HF_MUST_BE /* not a key here: must be absent, null, or equal to `is` (JSON text); else unsupported */
 };
 
@@ -68,6 +69,9 @@ struct hf_tensor {
 struct hf_config;
 struct hf_keys;
 
+/* rope.dimension_count of models that turn a part of each head: partial_rotary_factor (else `factor`) of its size. */
+cadre_err hf_put_rotary(const struct hf_config *c, struct hf_keys *k, double factor, cadre_error *err);
+
 /* A `derive` that refuses a sliding window that would act. */
 cadre_err hf_no_window(const struct hf_config *c, struct hf_keys *k, cadre_error *err);
 
@@ -83,5 +87,11 @@ struct hf_family {
     cadre_err (*derive)(const struct hf_config *c, struct hf_keys *k, cadre_error *err);
     const char *const *ignored; /* beginnings of names of tensors that do not count, NULL-terminated; or NULL */
 };
+
+/* Tables that lie beside their family, ended by NULL. */
+extern const struct hf_family *const hf_bailing[],
+    *const hf_deepseek2[], *const hf_ernie[], *const hf_glm4moe[], *const hf_gpt_oss[], *const hf_granitemoe[],
+                                                                                            *const hf_hunyuan[],
+                                                                                                *const hf_minimax[];
 
 #endif

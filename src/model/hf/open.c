@@ -1,5 +1,6 @@
 #include "model/hf/open.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,14 +53,23 @@ static cadre_err open_keys(struct gguf **out, const struct hf_config *c, const c
         gguf_writer_abort(w);
         return rc;
     }
-    return gguf_open_virtual(out, w, c->path, (struct gguf_source){NULL, nothing, NULL}, err);
+    return gguf_open_virtual(out, w, c->path, (struct gguf_source){.read = nothing}, err);
 }
 
 /* A tensor that the spec wants and the directory has not, by the name that it should have there. */
 static cadre_err check_complete(const struct gguf *g, const struct hf_config *c, const char *dir, cadre_error *err)
 {
     struct spec s;
+    bool tied, found;
+    int64_t vocab = 0;
     TRY(spec_from_gguf(&s, g, err));
+    TRY(hf_get_int(c, c->root, "vocab_size", 1, INT_MAX, &vocab, &found, err));
+    CHECK(err, !found || vocab == s.n_vocab, CADRE_E_FORMAT,
+          "%s: key 'vocab_size': expected as many as the embedding has rows (%lld), found %lld", c->path,
+          (long long)s.n_vocab, (long long)vocab);
+    TRY(hf_config_tied(c, &tied, err));
+    CHECK(err, tied == s.tied, CADRE_E_FORMAT,
+          "%s: tensor 'lm_head.weight': expected unless tie_word_embeddings is true, not found", dir);
     for (struct tensor_walk w = tensor_walk(&s); tensor_next(&w);) {
         char name[64], there[256];
         tensor_name(&w, name);
@@ -87,6 +97,7 @@ static cadre_err open_tensors(struct gguf **out, const struct gguf *keys, const 
             free(made[i].value);
         return rc;
     }
+    uint64_t stamp = hf_stored_stamp(stored);
     TRY(hf_bind(&b, stored, c, &d, made, n_made, err));
     rc = gguf_writer_open_head(&w, err);
     if (rc == CADRE_OK)
@@ -98,7 +109,8 @@ static cadre_err open_tensors(struct gguf **out, const struct gguf *keys, const 
         hf_binding_close(b);
         return rc;
     }
-    TRY(gguf_open_virtual(out, w, dir, (struct gguf_source){b, hf_binding_read, hf_binding_close}, err));
+    struct gguf_source source = {b, hf_binding_read, hf_binding_close, stamp};
+    TRY(gguf_open_virtual(out, w, dir, source, err));
     rc = check_complete(*out, c, dir, err);
     if (rc != CADRE_OK) {
         gguf_close(*out);
@@ -121,6 +133,8 @@ cadre_err hf_open(struct gguf **out, const char *dir, cadre_error *err)
     TRY_OUT(open_keys(&keys, &c, dir, err));
     rc = open_tensors(out, keys, &c, dir, err);
 out:
+    if (rc != CADRE_OK && err && strncmp(err->text, dir, strlen(dir)) != 0)
+        error_wrap(err, rc, "%s", dir);
     gguf_close(keys);
     json_decref(root);
     free(path);

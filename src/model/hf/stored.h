@@ -21,5 +21,6 @@ const struct hf_matrix *hf_stored_at(const struct hf_stored *s, int64_t i);
 int64_t hf_stored_find(const struct hf_stored *s, const char *name); /* -1: none */
 /* n numbers of it from number `from` on: whole rows. Thread-safe. */
 cadre_err hf_stored_read(const struct hf_stored *s, int64_t i, int64_t from, int64_t n, void *dst, cadre_error *err);
+uint64_t hf_stored_stamp(const struct hf_stored *s);
 
 #endif

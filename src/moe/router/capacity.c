@@ -72,7 +72,10 @@ static void gshard_weigh(struct op_ctx *c, const struct router_config *cfg, stru
     out->weight = cfg->scale != 1 ? op_scale(c, w, cfg->scale) : w;
 }
 
-const struct router router_switch = {
-    .name = "switch", .check = switch_check, .choose = switch_choose, .weigh = router_weigh_scores};
+const struct router router_switch = {.name = "switch",
+                                     .takes = ROUTER_CAPACITY,
+                                     .check = switch_check,
+                                     .choose = switch_choose,
+                                     .weigh = router_weigh_scores};
 const struct router router_gshard = {
-    .name = "gshard", .check = gshard_check, .choose = gshard_choose, .weigh = gshard_weigh};
+    .name = "gshard", .takes = ROUTER_CAPACITY, .check = gshard_check, .choose = gshard_choose, .weigh = gshard_weigh};

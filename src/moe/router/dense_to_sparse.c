@@ -53,5 +53,9 @@ static void choose(struct op_ctx *c, const struct router_config *cfg, const stru
             out->id[i] = -1;
 }
 
-const struct router router_dense_to_sparse = {
-    .name = "dense_to_sparse", .check = check, .slots = slots, .choose = choose, .weigh = router_weigh_scores};
+const struct router router_dense_to_sparse = {.name = "dense_to_sparse",
+                                              .takes = ROUTER_THRESHOLD | ROUTER_TEMPERATURE,
+                                              .check = check,
+                                              .slots = slots,
+                                              .choose = choose,
+                                              .weigh = router_weigh_scores};

@@ -32,7 +32,11 @@ static struct tensor *entropy(struct op_ctx *c, const struct router_config *cfg,
     return op_mean(c, op_sub(c, op_logsumexp(c, r->logits), mean_logit));
 }
 
-const struct router router_top_p = {
-    .name = "top_p", .check = check, .choose = choose, .weigh = router_weigh_scores, .loss = entropy};
+const struct router router_top_p = {.name = "top_p",
+                                    .takes = ROUTER_THRESHOLD,
+                                    .check = check,
+                                    .choose = choose,
+                                    .weigh = router_weigh_scores,
+                                    .loss = entropy};
 const struct router router_threshold = {
-    .name = "threshold", .check = check, .choose = choose, .weigh = router_weigh_scores};
+    .name = "threshold", .takes = ROUTER_THRESHOLD, .check = check, .choose = choose, .weigh = router_weigh_scores};

@@ -1,0 +1,117 @@
+/* Hugging Face models of the family deepseek2. */
+#include <limits.h>
+#include <string.h>
+
+#include "file/names.h"
+#include "model/hf/config.h"
+
+#define ATTN "model.layers.*.self_attn."
+
+/* Heads: per head nope numbers and those with rope; cached are kv_lora_rank and one set with rope. */
+static cadre_err put_heads(const struct hf_config *c, struct hf_keys *k, cadre_error *err)
+{
+    int64_t rank = 0, nope = 0, rope = 0, v = 0;
+    TRY(hf_get_int(c, c->root, "kv_lora_rank", 1, 1 << 20, &rank, NULL, err));
+    TRY(hf_get_int(c, c->root, "qk_nope_head_dim", 1, 1 << 16, &nope, NULL, err));
+    TRY(hf_get_int(c, c->root, "qk_rope_head_dim", 1, 1 << 16, &rope, NULL, err));
+    TRY(hf_get_int(c, c->root, "v_head_dim", 1, 1 << 16, &v, NULL, err));
+    TRY(hf_put_int(k, "attention.kv_lora_rank", rank, err));
+    TRY(hf_put_int(k, "attention.key_length", rank + rope, err));
+    TRY(hf_put_int(k, "attention.value_length", rank, err));
+    TRY(hf_put_int(k, "attention.key_length_mla", nope + rope, err));
+    TRY(hf_put_int(k, "attention.value_length_mla", v, err));
+    return hf_put_int(k, "rope.dimension_count", rope, err);
+}
+
+/* noaux_tc looks at groups, greedy does not; the ranking of group_limited_greedy is another one. */
+static cadre_err put_groups(const struct hf_config *c, struct hf_keys *k, const char *method, cadre_error *err)
+{
+    int64_t n = 1, used = 1;
+    bool found;
+    TRY(hf_get_text(c, c->root, "topk_method", &method, &found, err));
+    TRY(hf_get_int(c, c->root, "n_group", 0, 4096, &n, &found, err));
+    TRY(hf_get_int(c, c->root, "topk_group", 0, 4096, &used, &found, err));
+    if (n <= 1 || strcmp(method, "greedy") == 0)
+        return CADRE_OK;
+    CHECK(err, strcmp(method, "noaux_tc") == 0, CADRE_E_UNSUPPORTED,
+          "%s: key 'topk_method': only greedy and noaux_tc are supported with %lld groups, found '%s'", c->path,
+          (long long)n, shown(method, strlen(method)).s);
+    TRY(hf_put_int(k, "expert_group_count", n, err));
+    return hf_put_int(k, "expert_group_used_count", used, err);
+}
+
+static cadre_err put_scoring(const struct hf_config *c, struct hf_keys *k, const char *scoring, cadre_error *err)
+{
+    bool found;
+    TRY(hf_get_text(c, c->root, "scoring_func", &scoring, &found, err));
+    bool sigmoid = strcmp(scoring, "sigmoid") == 0;
+    CHECK(err, sigmoid || strcmp(scoring, "softmax") == 0, CADRE_E_UNSUPPORTED,
+          "%s: key 'scoring_func': only softmax and sigmoid are supported, found '%s'", c->path,
+          shown(scoring, strlen(scoring)).s);
+    return hf_put_int(k, "expert_gating_func", sigmoid ? 2 : 1, err);
+}
+
+static cadre_err derive_v2(const struct hf_config *c, struct hf_keys *k, cadre_error *err)
+{
+    TRY(put_heads(c, k, err));
+    TRY(put_groups(c, k, "greedy", err));
+    return put_scoring(c, k, "softmax", err);
+}
+
+static cadre_err derive_v3(const struct hf_config *c, struct hf_keys *k, cadre_error *err)
+{
+    TRY(put_heads(c, k, err));
+    TRY(put_groups(c, k, "noaux_tc", err));
+    return put_scoring(c, k, "sigmoid", err);
+}
+
+#define COMMON_KEYS                                                                                                    \
+    {"num_key_value_heads", "attention.head_count_kv", HF_FIXED, 0, 1, NULL},                                          \
+        {"q_lora_rank", "attention.q_lora_rank", HF_INT, HF_DEFAULT, 0, NULL},                                         \
+        {"n_routed_experts", "expert_count", HF_INT, HF_REQUIRED, 0, NULL},                                            \
+        {"num_experts_per_tok", "expert_used_count", HF_INT, HF_REQUIRED, 0, NULL},                                    \
+        {"moe_intermediate_size", "expert_feed_forward_length", HF_INT, HF_REQUIRED, 0, NULL},                         \
+        {"n_shared_experts", "expert_shared_count", HF_INT, HF_DEFAULT, 0, NULL},                                      \
+        {"moe_layer_freq", "", HF_MUST_BE, 0, 0, "1"}, {"rope_interleave", "", HF_MUST_BE, 0, 0, "true"},              \
+    {                                                                                                                  \
+        "attention_bias", "", HF_MUST_BE, 0, 0, "false"                                                                \
+    }
+
+static const struct hf_key v2_keys[] = {
+    COMMON_KEYS,
+    {"first_k_dense_replace", "leading_dense_block_count", HF_INT, HF_DEFAULT, 0, NULL},
+    {"routed_scaling_factor", "expert_weights_scale", HF_REAL, HF_DEFAULT, 1, NULL},
+    {"norm_topk_prob", "expert_weights_norm", HF_BOOL, HF_DEFAULT, 0, NULL},
+    {0},
+};
+
+static const struct hf_key v3_keys[] = {
+    COMMON_KEYS,
+    {"first_k_dense_replace", "leading_dense_block_count", HF_INT, HF_DEFAULT, 3, NULL},
+    {"routed_scaling_factor", "expert_weights_scale", HF_REAL, HF_DEFAULT, 2.5, NULL},
+    {"norm_topk_prob", "expert_weights_norm", HF_BOOL, HF_DEFAULT, 1, NULL},
+    {0},
+};
+
+static const struct hf_tensor tensors[] = {
+    {ATTN "q_a_proj.weight", "blk.*.attn_q_a.weight", HF_COPY, 0},
+    {ATTN "q_a_layernorm.weight", "blk.*.attn_q_a_norm.weight", HF_COPY, 0},
+    {ATTN "q_b_proj.weight", "blk.*.attn_q_b.weight", HF_COPY, 0},
+    {ATTN "kv_a_proj_with_mqa.weight", "blk.*.attn_kv_a_mqa.weight", HF_COPY, 0},
+    {ATTN "kv_a_layernorm.weight", "blk.*.attn_kv_a_norm.weight", HF_COPY, 0},
+    {ATTN "kv_b_proj.weight", "blk.*.attn_k_b.weight", HF_K_B, 0},
+    {ATTN "kv_b_proj.weight", "blk.*.attn_v_b.weight", HF_V_B, 0},
+    {0},
+};
+
+#define MODEL(type, class_name, rows, function)                                                                        \
+    {                                                                                                                  \
+        .model_type = type, .architecture = class_name, .keys = rows, .tensors = tensors, .mla = true,                 \
+        .derive = function                                                                                             \
+    }
+
+static const struct hf_family v2 = MODEL("deepseek_v2", "DeepseekV2ForCausalLM", v2_keys, derive_v2),
+                              v3 = MODEL("deepseek_v3", "DeepseekV3ForCausalLM", v3_keys, derive_v3),
+                              k2 = MODEL("kimi_k2", "DeepseekV3ForCausalLM", v3_keys, derive_v3);
+
+const struct hf_family *const hf_deepseek2[] = {&v2, &v3, &k2, NULL};
