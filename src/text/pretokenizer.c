@@ -103,6 +103,11 @@ void splitter_free(struct splitter *s)
     free(s);
 }
 
+void splitter_limit(struct splitter *s, uint32_t steps)
+{
+    regex_match_limit(s->match, steps);
+}
+
 static cadre_err run_step(struct splitter *s, int k, const char *p, size_t n, bool first, cadre_error *err);
 
 /* ---- steps that rewrite a piece ---- */

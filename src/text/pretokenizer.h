@@ -42,6 +42,7 @@ void pretokenizer_free(struct pretokenizer *p);
 struct splitter;
 cadre_err splitter_new(struct splitter **out, const struct pretokenizer *p, cadre_error *err);
 void splitter_free(struct splitter *s);
+void splitter_limit(struct splitter *s, uint32_t steps); /* as regex_match_limit */
 
 /* Calls word() for the pieces of the text in order: joined, they are the text, unless a step rewrites or removes.
  * Pieces stay where they are until the splitter is freed, if the text does. Bytes that are not UTF-8 form words of

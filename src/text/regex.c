@@ -15,10 +15,11 @@ struct regex {
 struct regex_match {
     pcre2_match_data *data;
     pcre2_match_context *own, *foreign; /* limits */
+    uint32_t steps;
 };
 
-/* Of an expression that a file brings: steps of one search, and KiB for its stack. */
-enum { FOREIGN_STEPS = 20000000, FOREIGN_KIB = 65536, FOREIGN_LENGTH = 65536 };
+/* Of an expression that a file brings: steps of one search (and some for each byte), KiB for its stack, bytes. */
+enum { FOREIGN_STEPS = 1000000, FOREIGN_STEPS_BYTE = 16, FOREIGN_KIB = 65536, FOREIGN_LENGTH = 65536 };
 
 static cadre_err compile(struct regex **out, const char *pattern, size_t n, bool foreign, cadre_error *err)
 {
@@ -80,10 +81,15 @@ cadre_err regex_match_new(struct regex_match **out, cadre_error *err)
     }
     /* Ours take linear time; a limit would only refuse long runs of blanks. */
     pcre2_set_match_limit(m->own, UINT32_MAX);
-    pcre2_set_match_limit(m->foreign, FOREIGN_STEPS);
+    m->steps = FOREIGN_STEPS;
     pcre2_set_heap_limit(m->foreign, FOREIGN_KIB);
     *out = m;
     return CADRE_OK;
+}
+
+void regex_match_limit(struct regex_match *m, uint32_t steps)
+{
+    m->steps = steps;
 }
 
 void regex_match_free(struct regex_match *m)
@@ -100,6 +106,8 @@ cadre_err regex_next(const struct regex *r, struct regex_match *m, const char *p
                      size_t *start, size_t *end, cadre_error *err)
 {
     pcre2_match_context *limits = r->foreign ? m->foreign : m->own;
+    uint64_t steps = m->steps + FOREIGN_STEPS_BYTE * (uint64_t)(n - from);
+    pcre2_set_match_limit(m->foreign, steps < UINT32_MAX ? (uint32_t)steps : UINT32_MAX);
     uint32_t options = PCRE2_NO_UTF_CHECK;
     int rc = pcre2_match(r->code, (PCRE2_SPTR)p, n, from, options, m->data, limits);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) /* very long words: the interpreter's stack is on the heap */
@@ -109,8 +117,8 @@ cadre_err regex_next(const struct regex *r, struct regex_match *m, const char *p
         return CADRE_OK;
     CHECK(err, rc != PCRE2_ERROR_MATCHLIMIT && rc != PCRE2_ERROR_HEAPLIMIT && rc != PCRE2_ERROR_DEPTHLIMIT,
           CADRE_E_UNSUPPORTED,
-          "the vocabulary's expression takes too many steps on %zu bytes of text (limit %d): cut the text", n,
-          FOREIGN_STEPS);
+          "the vocabulary's expression takes too many steps on %zu bytes of text (limit %llu): cut the text", n,
+          (unsigned long long)steps);
     CHECK(err, rc >= 0, rc == PCRE2_ERROR_NOMEMORY ? CADRE_E_MEMORY : CADRE_E_UNSUPPORTED,
           "matching %zu bytes of text failed (PCRE2 error %d): cut the text", n, rc);
     const PCRE2_SIZE *range = pcre2_get_ovector_pointer(m->data);

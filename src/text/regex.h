@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -23,6 +24,8 @@ cadre_err regex_translate(char **out, const char *pattern, size_t n, cadre_error
 struct regex_match;
 cadre_err regex_match_new(struct regex_match **out, cadre_error *err);
 void regex_match_free(struct regex_match *m);
+/* How many steps a search with a foreign expression may take, besides 16 for each byte that is left. */
+void regex_match_limit(struct regex_match *m, uint32_t steps);
 
 /* The first match in p[from, n), which must be UTF-8; what lies before `from` is seen by look-behind. *found is false
  * if there is none. A match may be empty. */

@@ -16,7 +16,8 @@
 #include "text/tokenizer_internal.h"
 
 /* Names under which vocabularies keep what ends a turn or a text. Files forget to mark them, or mark them as
- * user-defined: a token of such a name is a control token, and generation stops at it. */
+ * user-defined: a token of such a name is a control token, and generation stops at it. Where rules come with the tables
+ * nothing was forgotten: a normal token of such a name is text. */
 static const char *const end_names[] = {
     "</s>",
     "<|endoftext|>",
@@ -102,7 +103,7 @@ static void find_ends(struct tokenizer *t, const struct tokenizer_tables *from, 
     bool channels = id_of(texts, from->tokens, "<|return|>") >= 0 || id_of(texts, from->tokens, "<|flush|>") >= 0;
     for (int i = 0; i < N_END_NAMES; i++) {
         int32_t id = id_of(texts, from->tokens, end_names[i]);
-        if (id < 0)
+        if (id < 0 || (from->rules && t->kind[id] == TOKEN_NORMAL))
             continue;
         t->kind[id] = TOKEN_CONTROL;
         if (!channels || strcmp(end_names[i], "<|end|>") != 0)

@@ -238,8 +238,9 @@ static cadre_err read_unknown(struct tokenizer_json *j, const json_t *model, cad
 static cadre_err refuse_given(const json_t *model, const char *key, cadre_error *err)
 {
     const json_t *v = json_object_get(model, key);
-    CHECK(err, !json_is_given(v) || (json_is_string(v) && json_string_length(v) == 0) || json_number_value(v) == 0,
-          CADRE_E_UNSUPPORTED, "'%s' is not supported", key);
+    bool nothing = !json_is_given(v) || (json_is_string(v) && json_string_length(v) == 0) ||
+                   (json_is_number(v) && json_number_value(v) == 0);
+    CHECK(err, nothing, CADRE_E_UNSUPPORTED, "'%s' is not supported", key);
     return CADRE_OK;
 }
 
@@ -248,9 +249,7 @@ static cadre_err read_bpe(struct tokenizer_json *j, const json_t *model, int64_t
     j->rules.model = j->steps.bytes && !j->steps.letters ? MODEL_BPE_BYTES : MODEL_BPE_CHARS;
     TRY(refuse_given(model, "continuing_subword_prefix", err));
     TRY(refuse_given(model, "end_of_word_suffix", err));
-    CHECK(err,
-          !json_is_real(json_object_get(model, "dropout")) || json_number_value(json_object_get(model, "dropout")) == 0,
-          CADRE_E_UNSUPPORTED, "'dropout' is not supported");
+    TRY(refuse_given(model, "dropout", err));
     TRY(json_get_bool(model, "byte_fallback", false, &j->rules.byte_fallback, err));
     TRY(json_get_bool(model, "fuse_unk", false, &j->rules.fuse_unknown, err));
     TRY(json_get_bool(model, "ignore_merges", false, &j->rules.ignore_merges, err));

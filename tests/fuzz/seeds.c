@@ -1,10 +1,12 @@
 /* fuzz_seeds FOLDER: write the first inputs of every target into FOLDER/<target>/. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "file/raw.h"
 #include "file/safetensors.h"
+#include "text/json_samples.h"
 
 static char path[4096];
 
@@ -63,6 +65,14 @@ static void safetensors_seeds(const char *folder)
     check(safetensors_writer_commit(w, &e), &e);
 }
 
+static void tokenizer_seeds(const char *folder)
+{
+    static const char *const samples[][2] = {
+        {"spm", SPM}, {"added", ADDED}, {"unigram", UNIGRAM}, {"wordpiece", WORDPIECE}, {"byte-level", BYTE_LEVEL}};
+    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++)
+        write_bytes(seed(folder, "tokenizer_json", samples[i][0]), samples[i][1], strlen(samples[i][1]));
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -72,5 +82,6 @@ int main(int argc, char **argv)
     mkdir(argv[1], 0777);
     gguf_seeds(argv[1]);
     safetensors_seeds(argv[1]);
+    tokenizer_seeds(argv[1]);
     return 0;
 }

@@ -58,8 +58,8 @@ enum {
     HF_FLAT = 32,    /* dimensions of 1 are left out */
 };
 
-/* Names with '*' for the layer; '#' in the directory's stands for the expert: those tensors are stacked. A row with a
- * GGUF name that is common to all families replaces that one. */
+/* Names with '*' for the layer; '#' in the directory's stands for the expert: those tensors are stacked. A row replaces
+ * rows common to all families that have one of its names. */
 struct hf_tensor {
     const char *hf, *gguf;
     enum hf_form form;

@@ -8,6 +8,8 @@
 #include "file/folder.h"
 #include "file/names.h"
 #include "model/hf/bind.h"
+#include "model/hf/text.h"
+#include "model/kept.h"
 #include "model/tensors.h"
 
 enum { MAX_CONFIG_BYTES = 1 << 22, MAX_CONFIG_VALUES = 1 << 18 };
@@ -71,12 +73,24 @@ static cadre_err check_complete(const struct gguf *g, const struct hf_config *c,
     CHECK(err, tied == s.tied, CADRE_E_FORMAT,
           "%s: tensor 'lm_head.weight': expected unless tie_word_embeddings is true, not found", dir);
     for (struct tensor_walk w = tensor_walk(&s); tensor_next(&w);) {
-        char name[64], there[256];
-        tensor_name(&w, name);
-        CHECK(err, gguf_tensor_find(g, name) || !hf_name_of(c->hf, name, there), CADRE_E_FORMAT,
+        char name[128], there[256];
+        const char *own = family_tensor_name(c->family, w.def->name);
+        if (w.layer < 0)
+            snprintf(name, sizeof name, "%s", own);
+        else
+            snprintf(name, sizeof name, "blk.%lld.%s", (long long)w.layer, own);
+        CHECK(err, kept_exists(g, c->family, &w) || !hf_name_of(c->hf, name, there), CADRE_E_FORMAT,
               "%s: tensor '%s': expected by config.json, not found", dir, there);
     }
     return CADRE_OK;
+}
+
+static cadre_err put_text(struct gguf_writer *w, const struct hf_config *c, const char *dir, cadre_error *err)
+{
+    int64_t vocab = 0;
+    bool found;
+    TRY(hf_get_int(c, c->root, "vocab_size", 1, INT_MAX, &vocab, &found, err));
+    return hf_put_text(w, dir, vocab, err);
 }
 
 static cadre_err open_tensors(struct gguf **out, const struct gguf *keys, const struct hf_config *c, const char *dir,
@@ -102,6 +116,8 @@ static cadre_err open_tensors(struct gguf **out, const struct gguf *keys, const 
     rc = gguf_writer_open_head(&w, err);
     if (rc == CADRE_OK)
         rc = gguf_put_all(w, keys, NULL, err);
+    if (rc == CADRE_OK)
+        rc = put_text(w, c, dir, err);
     if (rc == CADRE_OK)
         rc = hf_binding_put(b, w, err);
     if (rc != CADRE_OK) {

@@ -85,6 +85,7 @@ cadre_err hf_rope_keys(const struct hf_config *c, struct hf_keys *k, cadre_error
     TRY(hf_get_real(c, c->root, "rope_theta", &base, &found, err));
     if (!found && r)
         TRY(hf_get_real(c, r, "rope_theta", &base, &found, err));
+    CHECK(err, base > 0, CADRE_E_FORMAT, "%s: key 'rope_theta': expected a number above 0, found %g", c->path, base);
     TRY(hf_put_real(k, "rope.freq_base", base, err));
     if (strcmp(type, "default") == 0 || strcmp(type, "llama3") == 0)
         return CADRE_OK; /* the latter is a tensor: hf_rope_factors */

@@ -48,7 +48,7 @@ static int own_rules(const struct hf_family *f)
 static bool replaced(const struct hf_family *f, int n_own, const struct hf_tensor *r)
 {
     for (int i = 0; i < n_own; i++)
-        if (strcmp(f->tensors[i].gguf, r->gguf) == 0)
+        if (strcmp(f->tensors[i].gguf, r->gguf) == 0 || strcmp(f->tensors[i].hf, r->hf) == 0)
             return true;
     return false;
 }
