@@ -303,10 +303,34 @@ CADRE_API cadre_err cadre_bench(cadre_model *model, const cadre_bench_options *o
 
 /* ---- files ---------------------------------------------------------------------------------------------- */
 
-/* Rewrite a GGUF file with its matrices in another number format ("f32", "f16", "bf16", "q8_0"). */
-CADRE_API cadre_err cadre_quantize(const char *in, const char *out, const char *type,
-                                   bool (*progress)(void *user, int64_t done, int64_t total), void *user,
-                                   cadre_error *err);
+/* Formats by name, of those that can be written: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, mxfp4.
+ */
+typedef struct cadre_quantize_options {
+    const char *type;           /* of the matrices; the embedding and the output matrix get at least q6_k, vectors and
+                                   routers f32, and rows that are not whole blocks a format with smaller ones */
+    const char *experts;        /* of the experts' matrices; NULL: as type */
+    const char *const *tensors; /* n_tensors of "PATTERN=TYPE": a shell pattern over a tensor's name, with or without
+                                   layer and ".weight"; the last that matches wins */
+    int n_tensors;
+    int threads; /* 0: physical cores */
+    /* In numbers; false stops. */
+    bool (*progress)(void *user, int64_t done, int64_t total);
+    void (*on_warning)(void *user, const char *text);
+    /* Each tensor of the model, after the file is written. */
+    void (*on_tensor)(void *user, const char *name, const char *from, const char *to, uint64_t bytes);
+    void *user;
+} cadre_quantize_options;
+
+typedef struct cadre_quantize_result {
+    int64_t tensors;
+    uint64_t bytes_in, bytes_out; /* of tensors */
+} cadre_quantize_result;
+
+/* Rewrite a model (a GGUF file, the first of a split one, a Hugging Face directory) as one GGUF file in other number
+ * formats. The file appears whole or not at all. Memory: the largest tensor as it is in the file, and little else.
+ * result may be NULL. */
+CADRE_API cadre_err cadre_quantize(const char *in, const char *out, const cadre_quantize_options *options,
+                                   cadre_quantize_result *result, cadre_error *err);
 
 typedef struct cadre_convert_options {
     const char *type; /* of the matrices: "f32", "f16", "bf16", "q8_0"; NULL: as they are, bf16 where the file that is

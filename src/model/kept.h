@@ -24,4 +24,22 @@ cadre_err kept_all(const struct gguf *g, const struct model *m, const struct kep
 cadre_err kept_read(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p,
                     void *dst, cadre_error *err);
 
+/* A model without values, and where in the file each of its params is ([n_params], malloc'd; the caller frees both). */
+cadre_err model_open_empty(struct model **out, struct kept **kept, const struct gguf *g, enum mla_form mla,
+                           cadre_error *err);
+
+/* How a model is rewritten. type: the format of a tensor in the new file, one with an encode or the tensor's own (its
+ * bytes are copied then); progress counts numbers, false cancels. */
+struct write_options {
+    enum dtype file_type; /* what most matrices are: general.file_type */
+    enum dtype (*type)(void *user, const struct param *p);
+    bool (*progress)(void *user, int64_t done, int64_t total); /* or NULL */
+    void *user;
+    struct pool *pool;
+};
+
+/* Every tensor of such a model from its file g to another; keys are the caller's. */
+cadre_err model_rewrite(struct gguf_writer *w, const struct model *m, const struct kept *kept, const struct gguf *g,
+                        const struct write_options *o, cadre_error *err);
+
 #endif

@@ -7,9 +7,8 @@
 #include "model/kept.h"
 #include "model/source.h"
 
-/* A model without values, and where in the file each of its params is ([n_params], malloc'd). */
-static cadre_err open_empty(struct model **out, struct kept **kept, const struct gguf *g, enum mla_form mla,
-                            cadre_error *err)
+cadre_err model_open_empty(struct model **out, struct kept **kept, const struct gguf *g, enum mla_form mla,
+                           cadre_error *err)
 {
     struct spec *spec = calloc(1, sizeof *spec);
     struct model *m = NULL;
@@ -60,7 +59,7 @@ cadre_err model_open_params(struct model **out, const struct gguf *g, bool with_
     struct kept *kept;
     cadre_err rc;
     *out = NULL;
-    TRY(open_empty(&m, &kept, g, MLA_PLAIN, err));
+    TRY(model_open_empty(&m, &kept, g, MLA_PLAIN, err));
     TRY_OUT(model_reserve_params(m, with_grad, err));
     for (int64_t i = 0; i < m->n_params; i++)
         TRY_OUT(read_f32(g, &m->spec, &m->params[i], &kept[i], err));
@@ -199,7 +198,7 @@ cadre_err model_open(struct model **out, const char *path, enum mla_form mla, st
     if (tokenizer)
         *tokenizer = NULL;
     TRY(model_source_open(&g, path, err));
-    rc = open_empty(&m, &kept, g, mla, err);
+    rc = model_open_empty(&m, &kept, g, mla, err);
     if (rc == CADRE_OK && tokenizer)
         rc = model_source_tokenizer(tokenizer, g, path, m->spec.n_vocab, err);
     if (rc == CADRE_OK)

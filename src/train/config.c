@@ -360,7 +360,8 @@ static cadre_err check_run(const struct parse *p)
           "%s: [train] precision: expected bf16 or f32, found '%s'", p->file, c->precision);
     enum dtype t = dtype_by_name(c->file_type);
     CHECK(p->err, t != DTYPE_NONE && dtype_info(t)->encode, CADRE_E_ARG,
-          "%s: [train] file_type: expected f32, f16, bf16 or q8_0, found '%s'", p->file, c->file_type);
+          "%s: [train] file_type: expected a format that can be written (f32, bf16, q8_0, q4_k, …), found '%s'",
+          p->file, c->file_type);
     CHECK(p->err, strcmp(c->balance, "bias") != 0 || c->spec.router_bias, CADRE_E_ARG,
           "%s: [train] balance = bias moves the selection bias; set [model] router_bias = true", p->file);
     TRY(check_optimizer(p));

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import resource
 import signal
 import struct
 import subprocess
@@ -214,6 +215,71 @@ class Cli(unittest.TestCase):
         self.assertTrue(0 < near["kl"] < 1 and near["kl"] < near["kl_max"], near)
         self.assertTrue(0.5 < near["top1_agreement"] <= 1, near)
         self.assertIn(b"KL", cadre("eval", q8, "--text", self.text, "--reference", self.tiny)[1])
+
+    def types(self, path):
+        """{tensor: number format}, and the bytes of all tensors."""
+        j = self.json("inspect", path, "--tensors")
+        return {t["name"]: t["type"] for t in j["tensors"]}, j["bytes"]
+
+    def test_quantize(self):
+        out, base = self.path("q.gguf"), ("--ids", "5,6,7", "-n", 0, "--logits", self.path("q.st"))
+        self.json("run", self.tiny, *base)
+        exact, distance = tensors(self.path("q.st"))["logits"][2], {}
+        for type in ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "mxfp4"):
+            j = self.json("quantize", self.tiny, "--type", type, "-o", out, "-q")
+            found, bytes_out = self.types(out)
+            self.assertEqual(j["bytes_out"], bytes_out)
+            self.assertEqual(j["types"], {t: list(found.values()).count(t) for t in set(found.values())})
+            self.assertEqual(found["blk.0.ffn_up_exps.weight"], type)
+            self.assertEqual(found["blk.1.attn_q.weight"], type)
+            self.assertEqual({found[n] for n in found if "norm" in n or "gate_inp" in n}, {"f32"})
+            few = type[0] != "f" and type[0] != "b" and type != "q8_0"  # below q6_k, whose blocks do not fit here
+            self.assertEqual(found["token_embd.weight"], "q8_0" if few else type)
+            self.assertEqual(j["warnings"], ["2 tensors have rows that are not whole blocks of 256 numbers: q8_0 instead "
+                                             "of q6_k"] if few else [])
+            self.json("run", out, *base)
+            distance[type] = math.dist(exact, tensors(self.path("q.st"))["logits"][2])
+        self.assertEqual(distance["f32"], 0)
+        self.assertLess(0, distance["f16"])
+        self.assertLess(distance["f16"], distance["q4_0"])
+        status, _, err = cadre("quantize", self.tiny, "--type", "q4_k", "-o", out)
+        self.assertEqual(status, DONE)
+        self.assertIn("q5_0 instead of q4_k", err)
+        self.assertEqual(self.types(out)[0]["blk.0.attn_v.weight"], "q5_0")
+
+    def test_quantize_tensor_by_tensor(self):
+        out, again = self.path("q.gguf"), self.path("again.gguf")
+        args = ("--type", "q4_0", "--experts", "q5_1", "--tensor", "attn_*=bf16", "attn_v.weight=q8_0",
+                "blk.1.ffn_down_exps.weight=f16", "ffn_gate_inp=q8_0", "token_embd=q4_1", "-q")
+        self.json("quantize", self.tiny, *args, "-o", out)
+        found = self.types(out)[0]
+        for name, type in (("blk.0.attn_q", "bf16"), ("blk.1.attn_output", "bf16"), ("blk.1.attn_v", "q8_0"),
+                           ("blk.0.attn_norm", "f32"), ("blk.0.ffn_down_exps", "q5_1"), ("blk.1.ffn_down_exps", "f16"),
+                           ("blk.0.ffn_gate_inp", "q8_0"), ("token_embd", "q4_1"), ("blk.0.ffn_up_shexp", "q4_0")):
+            self.assertEqual(found[name + ".weight"], type, name)
+        self.assertEqual(len(self.json("run", out, "--ids", "5,6,7", "-n", 4)["ids"]), 4)
+        # What has its format already is copied, whatever the number of threads; what was lossy before is said.
+        status, _, err = cadre("quantize", out, *args[:-1], "-o", again, "-t", 1)
+        self.assertEqual(status, DONE)
+        self.assertNotIn("quantized already", err)
+        with open(out, "rb") as a, open(again, "rb") as b:
+            self.assertEqual(a.read(), b.read())
+        self.assertIn("quantized already", cadre("quantize", out, "--type", "q8_0", "-o", again)[2])
+        self.fails(FAILED, "'nothing*'", "quantize", self.tiny, "--type", "q8_0", "--tensor", "nothing*=f16", "-o", again)
+        self.fails(FAILED, "PATTERN=TYPE", "quantize", self.tiny, "--type", "q8_0", "--tensor", "attn_v", "-o", again)
+        self.fails(FAILED, "'q2_k'", "quantize", self.tiny, "--type", "q8_0", "--tensor", "attn_v=q2_k", "-o", again)
+
+    def test_quantize_onto_a_full_disk(self):
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000))
+
+        out = self.path("full.gguf")
+        p = subprocess.run([CADRE, "quantize", self.tiny, "--type", "f32", "-o", out], stderr=subprocess.PIPE,
+                           preexec_fn=limit, timeout=60)
+        self.assertEqual(p.returncode, FAILED)
+        self.assertIn(b"full.gguf", p.stderr)
+        self.assertFalse([x for x in os.listdir(self.folder.name) if x.startswith("full")])
 
     def test_eval_choices(self):
         def question(prompt, choices, answer):

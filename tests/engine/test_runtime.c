@@ -68,8 +68,8 @@ static void quantized_weights_are_their_decoded_twins(void **state)
     struct session_output out[2];
     const char *f32 = tiny_file(*state, "tiny.gguf", (struct tiny_options){0});
     const char *q8 = in(*state, "q8.gguf"), *twin = in(*state, "twin.gguf"), *bad = in(*state, "bad.gguf");
-    assert_ok(cadre_quantize(f32, q8, "q8_0", NULL, NULL, &e), e);
-    assert_ok(cadre_quantize(q8, twin, "f32", NULL, NULL, &e), e);
+    assert_ok(cadre_quantize(f32, q8, &(cadre_quantize_options){.type = "q8_0"}, NULL, &e), e);
+    assert_ok(cadre_quantize(q8, twin, &(cadre_quantize_options){.type = "f32"}, NULL, &e), e);
     cadre_model *m[2] = {open_with(q8, 2, 0), open_with(twin, 2, 0)};
     struct session *s[2];
     for (int i = 0; i < 30; i++)
@@ -91,8 +91,10 @@ static void quantized_weights_are_their_decoded_twins(void **state)
     assert_string_equal(a.tokenizer, b.tokenizer);
     assert_int_equal(a.parameters, b.parameters);
     assert_true(b.bytes < a.bytes / 2);
-    assert_fails(cadre_quantize(f32, bad, "q9", NULL, NULL, &e), CADRE_E_ARG, &e, "found 'q9'");
-    assert_fails(cadre_quantize(bad, bad, "f32", NULL, NULL, &e), CADRE_E_IO, &e, "bad.gguf");
+    assert_fails(cadre_quantize(f32, bad, &(cadre_quantize_options){.type = "q9"}, NULL, &e), CADRE_E_ARG, &e,
+                 "found 'q9'");
+    assert_fails(cadre_quantize(bad, bad, &(cadre_quantize_options){.type = "f32"}, NULL, &e), CADRE_E_IO, &e,
+                 "bad.gguf");
     assert_int_equal(access(bad, F_OK), -1);
 }
 

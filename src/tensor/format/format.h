@@ -19,7 +19,9 @@ decode_fn f8_e4m3_decode, f8_e5m2_decode;                                       
 decode_fn f8_e4m3_b32_decode, f8_e4m3_b128_decode, f8_e5m2_b32_decode;             /* fp8.c */
 decode_fn int4_b32_decode, int4_b128_decode;                                       /* int4.c */
 
-encode_fn q8_0_encode;
+encode_fn q4_0_encode, q4_1_encode, q5_0_encode, q5_1_encode, q8_0_encode; /* legacy.c */
+encode_fn q4_k_encode, q5_k_encode, q6_k_encode;                           /* k_encode.c */
+encode_fn mxfp4_encode;                                                    /* fp4.c */
 
 static inline uint32_t le16(const unsigned char *p)
 {
