@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const struct attention_kind *const kinds[] = {&attention_grouped};
+static const struct attention_kind *const kinds[] = {&attention_grouped, &attention_mla};
 
 const struct attention_kind *attention_kind_at(int i)
 {

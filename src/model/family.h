@@ -4,6 +4,7 @@
 #define CADRE_MODEL_FAMILY_H
 
 #include "file/gguf.h"
+#include "model/attention.h"
 #include "model/hf/hf.h"
 #include "model/spec.h"
 
@@ -17,7 +18,6 @@ enum spec_key {
     KEY_SHARED_COUNT, /* expert_shared_count: shared experts of the width of a routed one, or of KEY_SHARED_FF's */
     KEY_LEADING_DENSE,
     KEY_MOE_PERIOD,
-    KEY_NEXTN, /* block_count counts layers that predict tokens beyond the next one */
     KEY_GATING,
     KEY_WEIGHTS_NORM,
     KEY_WEIGHTS_SCALE,
@@ -65,7 +65,9 @@ cadre_err spec_can_write(const struct spec *s, cadre_error *err);
 /* general.architecture and all keys. */
 cadre_err spec_to_gguf(struct gguf_writer *w, const struct spec *s, cadre_error *err);
 
-extern const struct family family_arctic, family_cadre, family_dbrx, family_deepseek, family_dots1, family_llama,
-    family_olmoe, family_qwen2moe, family_qwen3, family_qwen3moe, family_smallthinker;
+extern const struct family family_arctic, family_bailingmoe, family_bailingmoe2, family_cadre, family_dbrx,
+    family_deepseek, family_deepseek2, family_dots1, family_ernie4_5_moe, family_glm4moe, family_gpt_oss,
+    family_granite, family_granitemoe, family_hunyuan_moe, family_llama, family_minimax_m2, family_olmoe, family_phimoe,
+    family_qwen2moe, family_qwen3, family_qwen3moe, family_smallthinker;
 
 #endif

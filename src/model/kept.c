@@ -14,6 +14,8 @@ struct form {
     const char *name; /* ours, as in tensors.c */
     const char *from; /* theirs; with %d a tensor for each expert */
     part_fn *part;    /* NULL: all rows */
+    bool below;       /* what is a stack of matrices here are rows below each other there */
+    bool turned;      /* each matrix there is the transpose of ours; read as f32 */
 };
 
 static void whole_qkv(const struct spec *s, int64_t layer, int64_t size[3])
@@ -62,21 +64,38 @@ static void part_up(const struct spec *s, int64_t layer, int64_t *before, int64_
     *total = 2 * s->expert_ff;
 }
 
+/* Per head the rows that make its keys, then those that make its values. */
+static void part_k_b(const struct spec *s, int64_t layer, int64_t *before, int64_t *total)
+{
+    (void)layer;
+    *before = 0;
+    *total = s->head_dim - s->n_rot + s->v_dim;
+}
+
+static void part_v_b(const struct spec *s, int64_t layer, int64_t *before, int64_t *total)
+{
+    (void)layer;
+    *before = s->head_dim - s->n_rot;
+    *total = s->head_dim - s->n_rot + s->v_dim;
+}
+
 static const struct form forms[] = {
-    {"attn_q.weight", "attn_qkv.weight", part_q},
-    {"attn_k.weight", "attn_qkv.weight", part_k},
-    {"attn_v.weight", "attn_qkv.weight", part_v},
-    {"attn_q.bias", "attn_qkv.bias", part_q},
-    {"attn_k.bias", "attn_qkv.bias", part_k},
-    {"attn_v.bias", "attn_qkv.bias", part_v},
-    {"ffn_gate_exps.weight", "ffn_gate_up_exps.weight", part_gate},
-    {"ffn_up_exps.weight", "ffn_gate_up_exps.weight", part_up},
-    {"ffn_gate_exps.bias", "ffn_gate_up_exps.bias", part_gate},
-    {"ffn_up_exps.bias", "ffn_gate_up_exps.bias", part_up},
-    {"ffn_gate_exps.weight", "ffn_gate.%d.weight", NULL}, /* Mixtral before April 2024 */
-    {"ffn_up_exps.weight", "ffn_up.%d.weight", NULL},
-    {"ffn_down_exps.weight", "ffn_down.%d.weight", NULL},
-    {"exp_probs_b.bias", "exp_probs_b", NULL},
+    {"attn_q.weight", "attn_qkv.weight", part_q, false, false},
+    {"attn_k.weight", "attn_qkv.weight", part_k, false, false},
+    {"attn_v.weight", "attn_qkv.weight", part_v, false, false},
+    {"attn_q.bias", "attn_qkv.bias", part_q, false, false},
+    {"attn_k.bias", "attn_qkv.bias", part_k, false, false},
+    {"attn_v.bias", "attn_qkv.bias", part_v, false, false},
+    {"ffn_gate_exps.weight", "ffn_gate_up_exps.weight", part_gate, false, false},
+    {"ffn_up_exps.weight", "ffn_gate_up_exps.weight", part_up, false, false},
+    {"ffn_gate_exps.bias", "ffn_gate_up_exps.bias", part_gate, false, false},
+    {"ffn_up_exps.bias", "ffn_gate_up_exps.bias", part_up, false, false},
+    {"attn_k_b.weight", "attn_kv_b.weight", part_k_b, true, true}, /* DeepSeek-V2 before April 2025 */
+    {"attn_v_b.weight", "attn_kv_b.weight", part_v_b, true, false},
+    {"ffn_gate_exps.weight", "ffn_gate.%d.weight", NULL, false, false}, /* Mixtral before April 2024 */
+    {"ffn_up_exps.weight", "ffn_up.%d.weight", NULL, false, false},
+    {"ffn_down_exps.weight", "ffn_down.%d.weight", NULL, false, false},
+    {"exp_probs_b.bias", "exp_probs_b", NULL, false, false},
 };
 enum { N_FORMS = sizeof forms / sizeof *forms };
 
@@ -162,11 +181,18 @@ static int expected_shape(const struct spec *s, const struct param *p, const str
     int n_dims = by_expert(form) ? p->n_dims - 1 : p->n_dims;
     for (int i = 0; i < GGUF_MAX_DIMS; i++)
         want[i] = i < n_dims ? p->dim[p->n_dims - 1 - i] : 1;
-    if (form && form->part) {
-        int64_t before;
-        form->part(s, p->layer, &before, &want[p->matrix ? 1 : 0]);
+    if (!form || !form->part)
+        return n_dims;
+    int64_t before, total;
+    form->part(s, p->layer, &before, &total);
+    if (form->turned)
+        want[0] = want[1];
+    want[p->matrix ? 1 : 0] = total;
+    if (form->below) {
+        want[1] *= want[2];
+        want[2] = 1;
     }
-    return n_dims;
+    return form->below ? 2 : n_dims;
 }
 
 static cadre_err check_shape(const struct gguf_tensor *t, const struct spec *s, const struct param *p,
@@ -216,7 +242,7 @@ cadre_err kept_find(struct kept *out, const struct gguf *g, const struct spec *s
     CHECK(err, out->t, CADRE_E_FORMAT, "tensor '%s': expected by the model's description, not found", p->name);
     TRY(check_shape(out->t, s, p, out->form, err));
     TRY(check_type(out->t, err));
-    out->type = out->t->type;
+    out->type = out->form && out->form->turned ? DTYPE_F32 : out->t->type;
     CHECK(err, p->matrix || !out->form || !out->form->part || dtype_info(out->type)->block == 1, CADRE_E_UNSUPPORTED,
           "tensor '%s': type %s is not supported for a vector of several parts", out->t->name,
           dtype_info(out->type)->name);
@@ -260,6 +286,20 @@ static void take_rows(const struct kept *src, const struct stack *ours, int64_t 
                (uint64_t)ours->n * row);
 }
 
+/* ours[e][j][i] = theirs[e][before + i][j], with a row of theirs as scratch */
+static void turn_rows(const struct kept *src, const struct stack *ours, int64_t before, int64_t total,
+                      const unsigned char *raw, float *dst, float *line)
+{
+    uint64_t row = 0;
+    dtype_size(src->t->type, (uint64_t)ours->n, &row);
+    for (int64_t e = 0; e < ours->count; e++)
+        for (int64_t i = 0; i < ours->k; i++) {
+            dtype_info(src->t->type)->decode(raw + (uint64_t)(e * total + before + i) * row, line, (size_t)ours->n);
+            for (int64_t j = 0; j < ours->n; j++)
+                dst[(e * ours->n + j) * ours->k + i] = line[j];
+        }
+}
+
 cadre_err kept_read(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p,
                     void *dst, cadre_error *err)
 {
@@ -271,10 +311,18 @@ cadre_err kept_read(const struct kept *src, const struct gguf *g, const struct s
     int64_t before, total;
     struct stack ours = stack_of(p);
     src->form->part(s, p->layer, &before, &total);
-    TRY(read_raw(g, src->t, &raw, err));
-    take_rows(src, &ours, before, total, raw, dst);
-    free(raw);
-    return CADRE_OK;
+    float *line = src->form->turned ? malloc((size_t)ours.n * sizeof *line) : NULL;
+    CHECK(err, line || !src->form->turned, CADRE_E_MEMORY, "tensor '%s': no memory for one of its rows", src->t->name);
+    cadre_err rc = read_raw(g, src->t, &raw, err);
+    if (rc == CADRE_OK) {
+        if (src->form->turned)
+            turn_rows(src, &ours, before, total, raw, dst, line);
+        else
+            take_rows(src, &ours, before, total, raw, dst);
+        free(raw);
+    }
+    free(line);
+    return rc;
 }
 
 /* ---- nothing else in the file */

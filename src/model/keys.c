@@ -42,7 +42,7 @@ static const struct key keys[] = {
     {"context_length", KEY_COMMON, KIND_I64, F(n_ctx), REQUIRED, 0},
     {"embedding_length", KEY_COMMON, KIND_I64, F(d_model), REQUIRED, 0},
     {"block_count", KEY_COMMON, KIND_I64, F(n_layer), REQUIRED, 0},
-    {"nextn_predict_layers", KEY_NEXTN, KIND_I64, F(n_nextn), 0, 0},
+    {"nextn_predict_layers", KEY_COMMON, KIND_I64, F(n_nextn), 0, 0},
     {"embedding_scale", KEY_SCALES, KIND_REAL, F(embedding_scale), DENSE_TOO, 0},
     {"residual_scale", KEY_SCALES, KIND_REAL, F(residual_scale), DENSE_TOO, 0},
     {"logit_scale", KEY_SCALES, KIND_REAL, F(logit_divisor), DENSE_TOO, 0},
@@ -71,6 +71,7 @@ static const struct key keys[] = {
     {"attention.sinks", KEY_OWN, KIND_BOOL, F(sinks), DENSE_TOO, 0},
     {"rope.dimension_count", KEY_COMMON, KIND_I64, F(n_rot), 0, 0},
     {"rope.freq_base", KEY_COMMON, KIND_REAL, F(rope_base), 0, 0},
+    {"rope.none", KEY_OWN, KIND_BOOL, F(no_rope), DENSE_TOO, 0},
     {"rope.pairs", KEY_OWN, KIND_BOOL, F(rope_pairs), DENSE_TOO, 0},
     {"rope.sliding_only", KEY_OWN, KIND_BOOL, F(rope_sliding_only), DENSE_TOO, 0},
     {"rope.scaling.original_context_length", KEY_COMMON, KIND_I64, F(yarn_ctx), 0, 0},
@@ -119,7 +120,12 @@ enum { N_KEYS = sizeof keys / sizeof *keys };
 static const char scaling_type[] = "rope.scaling.type", scaling_factor[] = "rope.scaling.factor";
 
 /* In files of others, and without effect on what a model computes. */
-static const char *const harmless[] = {"vocab_size", "rope.scaling.finetuned", "tensor_data_layout", NULL};
+static const char *const harmless[] = {"vocab_size",
+                                       "rope.scaling.finetuned",
+                                       "tensor_data_layout",
+                                       "attention.layer_norm_epsilon",
+                                       "attention.layer_norm_rms_epsilon",
+                                       NULL};
 
 /* How many shared experts there are of the width of a routed one, or of that which the file says: one number in the
  * spec, the width of all. */
@@ -128,7 +134,7 @@ static const char shared_count[] = "expert_shared_count";
 static const struct {
     int64_t number;
     const struct router *router;
-} gatings[] = {{1, &router_softmax}, {2, &router_sigmoid}};
+} gatings[] = {{1, &router_softmax}, {2, &router_sigmoid}, {3, &router_topk_softmax}};
 enum { N_GATINGS = sizeof gatings / sizeof *gatings };
 
 /* Enums by name. */
@@ -176,7 +182,7 @@ static bool known(const struct family *f, const char *name)
         if ((keys[i].group != KEY_OWN || has_key(f, &keys[i])) && strcmp(keys[i].name, name) == 0)
             return true; /* not the family's: see keys_implied */
     if (strcmp(name, shared_count) == 0)
-        return has_group(f, KEY_SHARED_COUNT);
+        return true; /* elsewhere a width says it, and the tensors have that width or are refused */
     return strcmp(name, scaling_type) == 0 || strcmp(name, scaling_factor) == 0 || in_list(harmless, name) ||
            in_list(f->own_keys, name);
 }
@@ -257,8 +263,10 @@ static cadre_err read_number(const struct gguf *g, const char *key, void *field,
             *(const struct router **)field = gatings[i].router;
             return CADRE_OK;
         }
-    return error_set(err, CADRE_E_UNSUPPORTED, "%s: expected 1 (softmax) or 2 (sigmoid), found %lld", key,
-                     (long long)n);
+    if (n == 0) /* not said */
+        return CADRE_OK;
+    return error_set(err, CADRE_E_UNSUPPORTED,
+                     "%s: expected 1 (softmax), 2 (sigmoid) or 3 (top-k, then softmax), found %lld", key, (long long)n);
 }
 
 static cadre_err read_key(const struct gguf *g, const char *key, void *field, enum kind kind, bool *found,
@@ -295,10 +303,14 @@ static cadre_err read_scaling(const struct family *f, struct spec *s, const stru
     TRY(gguf_get_string(g, key, &type, &found, err));
     if (strcmp(type.p, "none") == 0)
         return CADRE_OK;
+    if (strcmp(type.p, "longrope") == 0) { /* its factors are tensors */
+        s->rope_factors = true;
+        return CADRE_OK;
+    }
     real *field = strcmp(type.p, "linear") == 0 ? &s->rope_linear
                   : strcmp(type.p, "yarn") == 0 ? &s->yarn_factor
                                                 : NULL;
-    CHECK(err, field, CADRE_E_UNSUPPORTED, "%s: expected none, linear or yarn, found '%s'", key,
+    CHECK(err, field, CADRE_E_UNSUPPORTED, "%s: expected none, linear, yarn or longrope, found '%s'", key,
           shown(type.p, type.n).s);
     *field = (real)factor;
     return CADRE_OK;
@@ -414,6 +426,10 @@ static cadre_err write_scaling(const struct family *f, const struct spec *s, str
 {
     char key[KEY_NAME];
     bool yarn = spec_has_yarn(s);
+    if (s->rope_factors) {
+        full_name(f, scaling_type, key);
+        return gguf_put_string(w, key, "longrope", 8, err);
+    }
     if (!yarn && s->rope_linear == 1)
         return CADRE_OK;
     full_name(f, scaling_type, key);
@@ -430,6 +446,8 @@ static bool starts_with(const char *name, const char *prefix)
 /* Experts' keys say nothing about a dense model, YaRN's nothing without it: readers of others refuse some of them. */
 static bool says_something(const struct key *k, const struct spec *s)
 {
+    if (k->field == F(n_nextn))
+        return false; /* they were left out */
     if (starts_with(k->name, "expert_group_"))
         return s->router.groups.n > 0;
     if (k->field != F(expert_kind) &&
@@ -449,7 +467,8 @@ static cadre_err write_shared_count(const struct family *f, const struct spec *s
 {
     char key[KEY_NAME];
     full_name(f, shared_count, key);
-    return gguf_put_u32(w, key, (uint32_t)(s->shared_ff / s->expert_ff), err);
+    return gguf_put_u32(w, key,
+                        has_group(f, KEY_SHARED_FF) ? s->shared_ff > 0 : (uint32_t)(s->shared_ff / s->expert_ff), err);
 }
 
 cadre_err keys_write(const struct family *f, const struct spec *s, struct gguf_writer *w, cadre_error *err)
@@ -539,6 +558,7 @@ cadre_err keys_express(const struct family *f, const struct spec *s, cadre_error
               "cadre",
               f->name, k->name);
     }
+    counted &= !has_group(f, KEY_SHARED_FF);
     CHECK(err, !counted || s->n_expert == 0 || s->shared_ff % s->expert_ff == 0, CADRE_E_UNSUPPORTED,
           "%s: expected a shared width that is a multiple of the experts' (%lld), found %lld; save as cadre", f->name,
           (long long)s->expert_ff, (long long)s->shared_ff);

@@ -94,13 +94,39 @@ static void pack_piece(void *arg, int64_t item, int worker)
                 p->raw + (size_t)(matrix * p->n + row) * p->row_bytes, min_i64(PACK_ROWS, p->n - row), p->k);
 }
 
+/* Matrices that multiply the other way round are decoded, turned and packed as f32. */
+static enum dtype packed_type(const struct param *p, const struct weight *w)
+{
+    return w->transposed ? DTYPE_F32 : p->type;
+}
+
+/* raw, which holds [k, n] matrices of a weight, as f32 [n, k]; malloc'd. */
+static float *turn(const struct param *p, const struct weight *w, const void *raw)
+{
+    int64_t n = w->n, k = w->k, count = max_i64(w->n_expert, 1);
+    float *out = malloc((size_t)tensor_count(&p->t) * sizeof *out), *line = malloc((size_t)n * sizeof *line);
+    uint64_t row = 0;
+    dtype_size(p->type, (uint64_t)n, &row);
+    for (int64_t i = 0; out && line && i < count * k; i++) {
+        dtype_info(p->type)->decode((const unsigned char *)raw + (uint64_t)i * row, line, (size_t)n);
+        for (int64_t j = 0; j < n; j++)
+            out[(i / k * n + j) * k + i % k] = line[j];
+    }
+    if (!line) {
+        free(out);
+        out = NULL;
+    }
+    free(line);
+    return out;
+}
+
 static void pack(struct pool *pool, const struct param *p, const struct weight *w, const void *raw,
                  const struct packed *packed)
 {
     uint64_t row_bytes = 0;
-    dtype_size(p->type, (uint64_t)w->k, &row_bytes);
+    dtype_size(packed_type(p, w), (uint64_t)w->k, &row_bytes);
     struct packing job = {
-        .type = p->type,
+        .type = packed_type(p, w),
         .n = w->n,
         .k = w->k,
         .pieces = (w->n + PACK_ROWS - 1) / PACK_ROWS,
@@ -117,9 +143,9 @@ static struct packed *take_packed(struct arena *a, const struct param *p, const 
     int64_t count = max_i64(w->n_expert, 1);
     struct packed *packed = arena_alloc(a, (size_t)count * sizeof *packed);
     for (int64_t e = 0; e < count; e++) {
-        void *data = arena_alloc(a, packed_bytes(p->type, w->n, w->k));
+        void *data = arena_alloc(a, packed_bytes(packed_type(p, w), w->n, w->k));
         if (!a->measuring)
-            packed[e] = (struct packed){p->type, w->n, w->k, data};
+            packed[e] = (struct packed){packed_type(p, w), w->n, w->k, data};
     }
     return packed;
 }
@@ -167,8 +193,16 @@ static cadre_err load(const struct gguf *g, struct model *m, struct param *p, co
     CHECK(err, raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", p->name,
           (unsigned long long)p->file_bytes);
     cadre_err rc = kept_read(src, g, &m->spec, p, raw, err);
+    float *turned = NULL;
+    if (rc == CADRE_OK && w->transposed) {
+        turned = turn(p, w, raw);
+        if (!turned)
+            rc = error_set(err, CADRE_E_MEMORY, "tensor '%s': no memory to turn it round", p->name);
+    }
     if (rc == CADRE_OK)
-        pack(pool, p, w, raw, place.packed);
+        pack(pool, p, w, turned ? (const void *)turned : raw, place.packed);
+    w->transposed = false;
+    free(turned);
     free(raw);
     return rc;
 }

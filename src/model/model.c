@@ -29,6 +29,11 @@ static void bind(struct model *m, struct param *p)
     w->n = p->dim[p->n_dims - 2];
     w->k = p->dim[p->n_dims - 1];
     w->param = &p->t;
+    if (m->mla == MLA_PLAIN && (p->def->flags & TENSOR_TURNS)) {
+        w->transposed = true;
+        w->n = p->dim[p->n_dims - 1];
+        w->k = p->dim[p->n_dims - 2];
+    }
 }
 
 static void describe(struct param *p, const struct tensor_walk *w)

@@ -18,7 +18,10 @@ struct layer {
     struct weight q, k, v, o;
     struct tensor *q_bias, *k_bias, *v_bias, *o_bias;
     struct tensor *q_norm, *k_norm;
-    struct tensor *sinks;      /* [n_head] */
+    struct tensor *sinks;         /* [n_head] */
+    struct weight q_a, q_b, kv_a; /* latent attention: [q_rank, d], [heads, q_rank], [kv_rank + n_rot, d] */
+    struct weight k_b, v_b;       /* a matrix per head: [kv_rank, head_dim - n_rot], [v_dim, kv_rank] */
+    struct tensor *q_a_norm, *kv_a_norm;
     struct expert_weights ffn; /* dense layers */
     struct moe_layer moe;      /* MoE layers */
 };

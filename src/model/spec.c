@@ -45,7 +45,7 @@ struct layer_spec spec_layer(const struct spec *s, int64_t layer)
         .n_head = at(&s->n_head_at, layer, s->n_head),
         .n_kv_head = at(&s->n_kv_head_at, layer, s->n_kv_head),
         .window = window,
-        .rope = !s->rope_sliding_only || window > 0,
+        .rope = !s->no_rope && (!s->rope_sliding_only || window > 0),
         .moe = spec_layer_is_moe(s, layer),
         .dense = spec_layer_is_dense(s, layer),
         .dense_ff = at(&s->dense_ff_at, layer, s->dense_ff),

@@ -74,6 +74,7 @@ struct spec {
 
     /* position: rotary embedding, stretched for contexts beyond those of pre-training */
     int64_t n_rot;
+    bool no_rope; /* nothing turns: order comes from the causal mask alone */
     bool rope_pairs;
     bool rope_sliding_only;              /* layers that see everything have no rotary embedding */
     real rope_base, rope_linear;         /* linear scaling: positions divided by it; 1 = none */

@@ -17,12 +17,12 @@ enum tensor_slot {
 enum tensor_init { INIT_NORMAL, INIT_RESIDUAL /* normal / √(2 n_layer): adds to the residual */, INIT_ONE, INIT_ZERO };
 
 enum {
-    TENSOR_KEEP_F32 = 1,     /* in files: what it decides is worth more than its bytes */
-    TENSOR_NO_GRADIENT = 2,  /* not trained by gradients */
-    TENSOR_LOOKUP = 4,       /* rows are looked up one by one: kept as in the file */
-    TENSOR_BY_EXPERT = 8,    /* a token uses k of its n_expert parts */
-    TENSOR_GATE = 32,        /* routers with a fixed gate do not train it */
-    TENSOR_LATENT_KEYS = 16, /* the form of MLA decides which way round it multiplies (attention/mla.c) */
+    TENSOR_KEEP_F32 = 1,    /* in files: what it decides is worth more than its bytes */
+    TENSOR_NO_GRADIENT = 2, /* not trained by gradients */
+    TENSOR_LOOKUP = 4,      /* rows are looked up one by one: kept as in the file */
+    TENSOR_BY_EXPERT = 8,   /* a token uses k of its n_expert parts */
+    TENSOR_GATE = 32,       /* routers with a fixed gate do not train it */
+    TENSOR_TURNS = 16,      /* with MLA_PLAIN each matrix multiplies the other way round than files have it */
 };
 
 typedef int64_t tensor_size(const struct spec *s, int64_t layer);

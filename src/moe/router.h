@@ -111,7 +111,9 @@ struct routing routing_new(struct op_ctx *c, const struct router_config *cfg, in
 void routing_copy(struct routing *to, const struct routing *from);
 void routing_pass_gradients(struct routing *to, const struct routing *from);
 
-extern const struct router router_softmax;   /* router/softmax.c: softmax over all, then top-k (Shazeer et al. 2017) */
+extern const struct router router_softmax; /* router/softmax.c: softmax over all, then top-k (Shazeer et al. 2017) */
+extern const struct router
+    router_topk_softmax;                     /* router/topk_softmax.c: top-k, then softmax over the chosen (gpt-oss) */
 extern const struct router router_sigmoid;   /* router/sigmoid.c: sigmoid, bias, groups (DeepSeek-V3, 2024, §2.1.2) */
 extern const struct router router_noisy;     /* router/noisy.c: noise before the choice (Shazeer et al. 2017, §2.1) */
 extern const struct router router_switch;    /* router/capacity.c: top-1 (Fedus et al. 2021) */

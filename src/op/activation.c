@@ -257,7 +257,7 @@ struct tensor *op_normal_cdf(struct op_ctx *c, struct tensor *x)
     return unary(c, &normal_cdf, x);
 }
 
-struct swiglu_job {
+struct gated_job {
     const struct kernels *k;
     struct tensor *gate, *up, *y;
     real *d_gate, *d_up;
@@ -265,38 +265,104 @@ struct swiglu_job {
 
 static void swiglu_elements(void *arg, int64_t from, int64_t to)
 {
-    const struct swiglu_job *job = arg;
+    const struct gated_job *job = arg;
     job->k->swiglu(job->y->x + from, job->gate->x + from, job->up->x + from, to - from);
 }
 
 static void swiglu_back_elements(void *arg, int64_t from, int64_t to)
 {
-    const struct swiglu_job *job = arg;
+    const struct gated_job *job = arg;
     job->k->swiglu_back(job->d_gate + from, job->d_up + from, job->y->g + from, job->gate->x + from, job->up->x + from,
                         to - from);
 }
 
-/* The kernel gives both gradients at once, so both inputs get one even if only one is tracked. */
-static void swiglu_back(struct op_ctx *c, void *saved)
+/* Both gradients come at once, so both inputs get one even if only one is tracked. */
+static void gated_back(struct op_ctx *c, struct gated_job *s, op_rows_fn *elements)
 {
-    struct swiglu_job *s = saved;
     if (!s->y->g)
         return;
     s->d_gate = tensor_grad(c, s->gate);
     s->d_up = tensor_grad(c, s->up);
-    op_rows_run(c, tensor_count(s->y), 1, swiglu_back_elements, s);
+    op_rows_run(c, tensor_count(s->y), 1, elements, s);
+}
+
+static struct tensor *gated(struct op_ctx *c, struct tensor *gate, struct tensor *up, op_rows_fn *elements,
+                            op_back *back)
+{
+    assert(tensor_count(gate) == tensor_count(up));
+    struct gated_job job = {.k = c->k, .gate = gate, .up = up, .y = op_new(c, gate->n_dims, gate->dim)};
+    op_rows_run(c, tensor_count(gate), 1, elements, &job);
+    if (op_records(c, gate->track || up->track)) {
+        job.y->track = true;
+        struct gated_job *s = op_struct(c, sizeof *s);
+        *s = job;
+        tape_push(c, back, s);
+    }
+    return job.y;
+}
+
+static void swiglu_back(struct op_ctx *c, void *saved)
+{
+    gated_back(c, saved, swiglu_back_elements);
 }
 
 struct tensor *op_swiglu(struct op_ctx *c, struct tensor *gate, struct tensor *up)
 {
-    assert(tensor_count(gate) == tensor_count(up));
-    struct swiglu_job job = {.k = c->k, .gate = gate, .up = up, .y = op_new(c, gate->n_dims, gate->dim)};
-    op_rows_run(c, tensor_count(gate), 1, swiglu_elements, &job);
-    if (op_records(c, gate->track || up->track)) {
-        job.y->track = true;
-        struct swiglu_job *s = op_struct(c, sizeof *s);
-        *s = job;
-        tape_push(c, swiglu_back, s);
+    return gated(c, gate, up, swiglu_elements, swiglu_back);
+}
+
+/* gpt-oss: y = g σ(1.702 g) (u + 1) with g = min(gate, 7), u = clamp(up, -7, 7) */
+static const real clamped_limit = 7, clamped_slope = (real)1.702;
+
+static void clamped_sigmoid(const struct kernels *k, real *s, const real *gate, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        s[i] = clamped_slope * (gate[i] < clamped_limit ? gate[i] : clamped_limit);
+    k->sigmoid(s, s, n);
+}
+
+static real clamped_up(real up)
+{
+    real below = up < clamped_limit ? up : clamped_limit;
+    return (below > -clamped_limit ? below : -clamped_limit) + 1;
+}
+
+static void clamped_elements(void *arg, int64_t from, int64_t to)
+{
+    const struct gated_job *job = arg;
+    real *y = job->y->x;
+    clamped_sigmoid(job->k, y + from, job->gate->x + from, to - from);
+    for (int64_t i = from; i < to; i++) {
+        real g = job->gate->x[i];
+        y[i] = (g < clamped_limit ? g : clamped_limit) * y[i] * clamped_up(job->up->x[i]);
     }
-    return job.y;
+}
+
+/* Below the limit d gate = dy (u + 1) (σ + 1.702 g σ (1 - σ)); inside the limits d up = dy g σ. */
+static void clamped_back_elements(void *arg, int64_t from, int64_t to)
+{
+    const struct gated_job *job = arg;
+    real s[ACT_CHUNK];
+    for (int64_t at = from; at < to; at += ACT_CHUNK) {
+        int64_t n = min_i64(ACT_CHUNK, to - at);
+        const real *gate = job->gate->x + at, *up = job->up->x + at, *dy = job->y->g + at;
+        clamped_sigmoid(job->k, s, gate, n);
+        for (int64_t i = 0; i < n; i++) {
+            real g = gate[i] < clamped_limit ? gate[i] : clamped_limit;
+            if (gate[i] < clamped_limit)
+                job->d_gate[at + i] += dy[i] * clamped_up(up[i]) * (s[i] + clamped_slope * g * s[i] * (1 - s[i]));
+            if (up[i] < clamped_limit && up[i] > -clamped_limit)
+                job->d_up[at + i] += dy[i] * g * s[i];
+        }
+    }
+}
+
+static void clamped_back(struct op_ctx *c, void *saved)
+{
+    gated_back(c, saved, clamped_back_elements);
+}
+
+struct tensor *op_swiglu_clamped(struct op_ctx *c, struct tensor *gate, struct tensor *up)
+{
+    return gated(c, gate, up, clamped_elements, clamped_back);
 }

@@ -1,7 +1,7 @@
 /* Linear layers, one matrix or one per expert, over gemm_run.
  *
  * A plain layer is the grouped one with a single expert, which owns all rows: list entries, gradients and scratch
- * follow from that. */
+ * follow from that. In a layer by heads each expert owns all rows, and its part of the columns. */
 #include "op/op.h"
 
 #include <assert.h>
@@ -9,18 +9,30 @@
 struct linear {
     struct tensor *x, *y, *bias;
     const struct weight *w;
-    const int64_t *offset; /* NULL: all rows through the only expert */
+    const int64_t *offset; /* NULL: all rows through the only expert, or */
+    bool heads;            /* through every one, by columns */
 };
 
 static int64_t experts(const struct linear *l)
 {
-    return l->offset ? l->w->n_expert : 1;
+    return l->offset || l->heads ? l->w->n_expert : 1;
+}
+
+/* Columns of x and y, and where expert e's begin: in a layer by heads there are n_expert times as many. */
+static int64_t stride(const struct linear *l, int64_t one)
+{
+    return l->heads ? l->w->n_expert * one : one;
+}
+
+static int64_t start(const struct linear *l, int64_t e, int64_t row, int64_t one)
+{
+    return l->heads ? row * stride(l, one) + e * one : row * one;
 }
 
 static int64_t first_row(const struct linear *l, int64_t e)
 {
     if (!l->offset)
-        return e == 0 ? 0 : tensor_rows(l->x);
+        return e == 0 || l->heads ? 0 : tensor_rows(l->x);
     return l->offset[e];
 }
 
@@ -32,15 +44,15 @@ static struct gemm forward_entry(const struct linear *l, int64_t e, int64_t from
         .m = rows,
         .n = w->n,
         .k = w->k,
-        .a = l->x->x + from * w->k,
-        .a_row = w->k,
+        .a = l->x->x + start(l, e, from, w->k),
+        .a_row = stride(l, w->k),
         .a_col = 1,
         .b = w->param ? w->param->x + e * w->n * w->k : NULL,
-        .b_row = w->k,
-        .b_col = 1,
+        .b_row = w->transposed ? 1 : w->k,
+        .b_col = w->transposed ? w->n : 1,
         .packed = w->param ? NULL : &w->packed[e],
-        .c = l->y->x + from * w->n,
-        .c_row = w->n,
+        .c = l->y->x + start(l, e, from, w->n),
+        .c_row = stride(l, w->n),
     };
 }
 
@@ -52,34 +64,36 @@ static struct gemm input_entry(const struct linear *l, int64_t e, int64_t from, 
         .m = rows,
         .n = w->k,
         .k = w->n,
-        .a = l->y->g + from * w->n,
-        .a_row = w->n,
+        .a = l->y->g + start(l, e, from, w->n),
+        .a_row = stride(l, w->n),
         .a_col = 1,
         .b = w->param->x + e * w->n * w->k,
-        .b_row = 1,
-        .b_col = w->k,
-        .c = dx + from * w->k,
-        .c_row = w->k,
+        .b_row = w->transposed ? w->n : 1,
+        .b_col = w->transposed ? 1 : w->k,
+        .c = dx + start(l, e, from, w->k),
+        .c_row = stride(l, w->k),
         .accumulate = accumulate,
     };
 }
 
-/* dW[e] += dy[rows of e]ᵀ x[rows of e] */
+/* dW[e] += dy[rows of e]ᵀ x[rows of e], or its transpose */
 static struct gemm weight_entry(const struct linear *l, int64_t e, int64_t from, int64_t rows, real *dw)
 {
     const struct weight *w = l->w;
+    const real *dy = l->y->g + start(l, e, from, w->n), *x = l->x->x + start(l, e, from, w->k);
+    bool t = w->transposed;
     return (struct gemm){
-        .m = w->n,
-        .n = w->k,
+        .m = t ? w->k : w->n,
+        .n = t ? w->n : w->k,
         .k = rows,
-        .a = l->y->g + from * w->n,
+        .a = t ? x : dy,
         .a_row = 1,
-        .a_col = w->n,
-        .b = l->x->x + from * w->k,
+        .a_col = stride(l, t ? w->k : w->n),
+        .b = t ? dy : x,
         .b_row = 1,
-        .b_col = w->k,
+        .b_col = stride(l, t ? w->n : w->k),
         .c = dw + e * w->n * w->k,
-        .c_row = w->k,
+        .c_row = t ? w->n : w->k,
         .accumulate = true,
     };
 }
@@ -115,7 +129,8 @@ static void run_product(struct op_ctx *c, const struct linear *l, enum product w
     if (!c->dry) {
         for (int64_t e = 0; e < experts(l); e++) {
             int64_t from = first_row(l, e);
-            list[e] = entry(l, which, e, from, first_row(l, e + 1) - from, grad, accumulate);
+            int64_t rows = l->heads ? tensor_rows(l->x) : first_row(l, e + 1) - from;
+            list[e] = entry(l, which, e, from, rows, grad, accumulate);
         }
         gemm_run(c->k, c->pool, c->arena, c->precision, list, experts(l));
     }
@@ -180,10 +195,11 @@ static void linear_back(struct op_ctx *c, void *saved)
 #ifndef CADRE_F64
 static void round_rows(void *arg, int64_t from, int64_t to)
 {
-    const struct linear *l = arg; /* x → y, k wide */
+    const struct linear *l = arg; /* x → y */
     const struct dtype_info *q8_0 = dtype_info(DTYPE_Q8_0);
     unsigned char block[64];
-    for (int64_t i = from * l->w->k; i < to * l->w->k; i += q8_0->block) {
+    int64_t cols = tensor_cols(l->x);
+    for (int64_t i = from * cols; i < to * cols; i += q8_0->block) {
         q8_0->encode(l->x->x + i, block, q8_0->block);
         q8_0->decode(block, l->y->x + i, q8_0->block);
     }
@@ -195,8 +211,8 @@ static struct tensor *activations(struct op_ctx *c, const struct linear *l)
 {
 #ifndef CADRE_F64
     if (c->block_activations && !l->w->param && dtype_info(l->w->packed->type)->block > 1) {
-        struct linear job = {.x = l->x, .y = op_new2(c, tensor_rows(l->x), l->w->k), .w = l->w};
-        op_rows_run(c, tensor_rows(l->x), l->w->k, round_rows, &job);
+        struct linear job = {.x = l->x, .y = op_new2(c, tensor_rows(l->x), tensor_cols(l->x))};
+        op_rows_run(c, tensor_rows(l->x), tensor_cols(l->x), round_rows, &job);
         return job.y;
     }
 #endif
@@ -207,8 +223,8 @@ static struct tensor *activations(struct op_ctx *c, const struct linear *l)
 static struct tensor *linear(struct op_ctx *c, struct linear l)
 {
     const struct weight *w = l.w;
-    assert(tensor_cols(l.x) == w->k);
-    l.y = op_new2(c, tensor_rows(l.x), w->n);
+    assert(tensor_cols(l.x) == stride(&l, w->k) && !(l.heads && l.bias));
+    l.y = op_new2(c, tensor_rows(l.x), stride(&l, w->n));
     size_t mark = arena_mark(c->arena);
     struct linear product = l;
     product.x = activations(c, &l);
@@ -240,4 +256,10 @@ struct tensor *op_linear_grouped(struct op_ctx *c, struct tensor *x, const struc
     assert(w->n_expert >= 1);
     assert(c->dry || (offset[0] == 0 && offset[w->n_expert] == tensor_rows(x)));
     return linear(c, (struct linear){.x = x, .w = w, .offset = offset, .bias = bias});
+}
+
+struct tensor *op_linear_heads(struct op_ctx *c, struct tensor *x, const struct weight *w)
+{
+    assert(w->n_expert >= 1);
+    return linear(c, (struct linear){.x = x, .w = w, .heads = true});
 }

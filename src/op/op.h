@@ -17,6 +17,9 @@ struct tensor *op_linear(struct op_ctx *c, struct tensor *x, const struct weight
 struct tensor *op_linear_grouped(struct op_ctx *c, struct tensor *x, const struct weight *w, const int64_t *offset,
                                  struct tensor *bias);
 
+/* Each matrix of the stack on its own columns: x [m, n_expert * k] → [m, n_expert * n]. */
+struct tensor *op_linear_heads(struct op_ctx *c, struct tensor *x, const struct weight *w);
+
 /* ---- norm.c: over the last dimension; w, b are [d]; for per-head norms reshape to [n * heads, head_dim] first */
 struct tensor *op_rmsnorm(struct op_ctx *c, struct tensor *x, struct tensor *w, real eps);
 /* b may be NULL */
@@ -25,6 +28,8 @@ struct tensor *op_l2norm(struct op_ctx *c, struct tensor *x, real eps); /* x / m
 
 /* ---- activation.c */
 struct tensor *op_swiglu(struct op_ctx *c, struct tensor *gate, struct tensor *up); /* silu(gate) * up */
+/* min(gate, 7) · σ(1.702 min(gate, 7)) · (clamp(up, -7, 7) + 1) (gpt-oss, 2025) */
+struct tensor *op_swiglu_clamped(struct op_ctx *c, struct tensor *gate, struct tensor *up);
 struct tensor *op_silu(struct op_ctx *c, struct tensor *x);
 struct tensor *op_gelu(struct op_ctx *c, struct tensor *x); /* tanh form: 0.5 x (1 + tanh(√(2/π)(x + 0.044715 x³))) */
 struct tensor *op_relu(struct op_ctx *c, struct tensor *x);
@@ -102,7 +107,8 @@ struct tensor *op_gru_cell(struct op_ctx *c, struct tensor *x, struct tensor *h,
 
 /* ---- rope.c */
 struct rope {
-    int64_t n_rot;        /* how many leading values of each head turn; even */
+    int64_t n_rot;        /* how many values of each head turn; even */
+    int64_t first;        /* of them: the leading ones when 0 */
     bool pairs;           /* neighbours (0,1), (2,3), …; else halves (i, i + n_rot/2) */
     const real *inv_freq; /* [n_rot / 2] radians per position */
     real scale;           /* cos and sin are multiplied by it (YaRN); 1 */

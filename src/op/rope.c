@@ -14,7 +14,7 @@
 struct turn {
     struct tensor *x, *y;
     real *cos, *sin; /* [n, n_rot / 2], times scale */
-    int64_t head_dim, n_rot;
+    int64_t head_dim, n_rot, first;
     int64_t step, partner; /* pair j is (j * step, j * step + partner) */
 };
 
@@ -44,14 +44,15 @@ static void turn_rows(void *arg, int64_t from, int64_t to)
     for (int64_t i = from; i < to; i++) {
         const real *restrict c = t->cos + i * pairs, *restrict s = t->sin + i * pairs;
         for (int64_t h = i * cols; h < (i + 1) * cols; h += t->head_dim) {
-            const real *restrict x = t->x->x + h;
-            real *restrict y = t->y->x + h;
+            const real *restrict x = t->x->x + h + t->first;
+            real *restrict y = t->y->x + h + t->first;
             for (int64_t j = 0; j < pairs; j++) {
                 real a = x[j * step], b = x[j * step + partner];
                 y[j * step] = a * c[j] - b * s[j];
                 y[j * step + partner] = a * s[j] + b * c[j];
             }
-            memcpy(y + t->n_rot, x + t->n_rot, (size_t)(t->head_dim - t->n_rot) * sizeof *y);
+            memcpy(t->y->x + h, t->x->x + h, (size_t)t->first * sizeof *y);
+            memcpy(y + t->n_rot, x + t->n_rot, (size_t)(t->head_dim - t->first - t->n_rot) * sizeof *y);
         }
     }
 }
@@ -70,14 +71,16 @@ static void turn_back_rows(void *arg, int64_t from, int64_t to)
     for (int64_t i = from; i < to; i++) {
         const real *restrict c = t->cos + i * pairs, *restrict s = t->sin + i * pairs;
         for (int64_t h = i * cols; h < (i + 1) * cols; h += t->head_dim) {
-            const real *restrict dy = g->dy + h;
-            real *restrict dx = g->dx + h;
+            const real *restrict dy = g->dy + h + t->first;
+            real *restrict dx = g->dx + h + t->first;
             for (int64_t j = 0; j < pairs; j++) {
                 real a = dy[j * step], b = dy[j * step + partner];
                 dx[j * step] += a * c[j] + b * s[j];
                 dx[j * step + partner] += b * c[j] - a * s[j];
             }
-            for (int64_t d = t->n_rot; d < t->head_dim; d++)
+            for (int64_t d = -t->first; d < 0; d++)
+                dx[d] += dy[d];
+            for (int64_t d = t->n_rot; d < t->head_dim - t->first; d++)
                 dx[d] += dy[d];
         }
     }
@@ -96,8 +99,9 @@ struct tensor *op_rope(struct op_ctx *c, struct tensor *x, int64_t head_dim, con
                        const struct rope *rope)
 {
     int64_t n = tensor_rows(x), pairs = rope->n_rot / 2;
-    assert(tensor_cols(x) % head_dim == 0 && rope->n_rot % 2 == 0 && rope->n_rot <= head_dim);
-    struct turn t = {.x = x, .y = op_new2(c, n, tensor_cols(x)), .head_dim = head_dim, .n_rot = rope->n_rot};
+    assert(tensor_cols(x) % head_dim == 0 && rope->n_rot % 2 == 0 && rope->first + rope->n_rot <= head_dim);
+    struct turn t = {
+        .x = x, .y = op_new2(c, n, tensor_cols(x)), .head_dim = head_dim, .n_rot = rope->n_rot, .first = rope->first};
     t.step = rope->pairs ? 2 : 1;
     t.partner = rope->pairs ? 1 : pairs;
     t.y->track = op_records(c, x->track);

@@ -57,12 +57,14 @@ static inline int64_t tensor_rows(const struct tensor *t) /* product of all dims
 }
 
 /* A weight matrix, or a stack of n_expert of them, y = W x with W[n, k].
- * Training: `param` holds f32 values and gradient, [n_expert * n, k]. Inference: `packed` holds n_expert (at least one)
- * matrices in strips, and `rows`, where an operator looks up single rows (embeddings), the rows as in the file. */
+ * Training: `param` holds f32 values and gradient, [n_expert * n, k] (transposed: each matrix [k, n]). Inference:
+ * `packed` holds n_expert (at least one) matrices in strips, and `rows`, where an operator looks up single rows
+ * (embeddings), the rows as in the file. */
 struct weight {
     int64_t n_expert; /* 0: a plain matrix */
     int64_t n, k;
     struct tensor *param;
+    bool transposed;
     const struct packed *packed;
     const void *rows;
     enum dtype rows_type;

@@ -298,7 +298,7 @@ PUT(absurd_layers, gguf_put_u32(w, "llama.block_count", UINT32_MAX, &err))
 PUT(absurd_experts, gguf_put_u32(w, "llama.expert_count", UINT32_MAX, &err))
 PUT(negative_eps, gguf_put_f32(w, "llama.attention.layer_norm_rms_epsilon", -1, &err))
 PUT(wide_heads, gguf_put_u64(w, "llama.attention.key_length", 1ull << 40, &err))
-PUT(longrope, gguf_put_string(w, "llama.rope.scaling.type", "longrope", 8, &err))
+PUT(dynamic, gguf_put_string(w, "llama.rope.scaling.type", "dynamic", 7, &err))
 PUT(sliding, gguf_put_u32(w, "llama.attention.sliding_window", 4096, &err))
 PUT(architecture, gguf_put_string(w, "general.architecture", "mamba\x1b[2J", 9, &err))
 
@@ -328,7 +328,7 @@ static void wrong_files_are_named_errors(void **state)
         {{.drop_key = "llama.expert_count"}, "ffn_gate"},
         {{.drop_key = "llama.attention.layer_norm_rms_epsilon", .put = negative_eps}, "epsilon"},
         {{.drop_key = "llama.attention.key_length", .put = wide_heads}, "attention.key_length"},
-        {{.drop_key = "llama.rope.scaling.type", .put = longrope}, "'longrope'"},
+        {{.drop_key = "llama.rope.scaling.type", .put = dynamic}, "'dynamic'"},
         {{.put = sliding}, "key 'llama.attention.sliding_window' is not supported"},
         {{.drop_key = "general.architecture", .put = architecture}, "unsupported architecture 'mamba"},
         {{.drop_key = "general.architecture"}, "general.architecture"},
