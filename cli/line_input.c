@@ -17,6 +17,7 @@ struct line_input {
     History *history;
     const char *prompt;
     bool continued; /* the line being read goes on with a message */
+    bool typed;     /* since the message began */
     bool (*interrupted)(void);
     char *line; /* of getline, where there is no editor */
     size_t line_room;
@@ -50,6 +51,7 @@ static int read_char(EditLine *e, wchar_t *out)
         size_t n = mbrtowc(out, &byte, 1, &state);
         if (n == (size_t)-1)
             *out = L'\xfffd';
+        in->typed = true;
         if (n != (size_t)-2)
             return 1;
     }
@@ -97,6 +99,11 @@ void line_input_close(struct line_input *in)
     free(in->line);
     free(in->text);
     free(in);
+}
+
+bool line_input_typed(const struct line_input *in)
+{
+    return in->typed;
 }
 
 bool line_input_is_terminal(const struct line_input *in)
@@ -153,9 +160,9 @@ enum { MARK = sizeof mark - 1 };
 
 enum input_result line_input_read(struct line_input *in, char **text, size_t *n)
 {
-    bool block = false, more = true;
+    bool block = false, more = true, empty_start = false;
     in->n = 0;
-    in->continued = false;
+    in->continued = in->typed = false;
     while (more) {
         const char *line;
         ssize_t length = read_line(in, &line);
@@ -166,7 +173,7 @@ enum input_result line_input_read(struct line_input *in, char **text, size_t *n)
         if (length < 0)
             break; /* the end of input ends the message too */
         size_t len = (size_t)length;
-        if (in->continued && !append(in, "\n", 1))
+        if (in->continued && !empty_start && !append(in, "\n", 1))
             return INPUT_FAILED;
         if (!block && !in->continued && len >= MARK && memcmp(line, mark, MARK) == 0) {
             block = true;
@@ -178,8 +185,8 @@ enum input_result line_input_read(struct line_input *in, char **text, size_t *n)
         if (!append(in, line, end ? (size_t)(end - line) : len - backslash))
             return INPUT_FAILED;
         more = block ? !end : backslash || more_waits(in);
-        if (block && !in->continued && len == 0)
-            in->n = 0; /* nothing stands behind the opening mark: the text begins on the next line */
+        /* Nothing stands behind the opening mark: the text begins on the next line. */
+        empty_start = block && !in->continued && len == 0;
         in->continued = true;
         block = block && !end;
     }

@@ -16,6 +16,7 @@ enum input_result { INPUT_MESSAGE, INPUT_END, INPUT_INTERRUPTED, INPUT_FAILED };
 struct line_input *line_input_open(const char *prompt, bool (*interrupted)(void));
 void line_input_close(struct line_input *in);
 bool line_input_is_terminal(const struct line_input *in);
+bool line_input_typed(const struct line_input *in); /* whether anything was typed before an interrupt */
 /* The next message in *text (owned by `in` until the next call; n bytes, 0-terminated). */
 enum input_result line_input_read(struct line_input *in, char **text, size_t *n);
 

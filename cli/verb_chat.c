@@ -375,7 +375,8 @@ static int converse(struct chat *c)
         enum input_result r = line_input_read(c->input, &text, &n);
         if (r == INPUT_INTERRUPTED) {
             stopped = 0;
-            if (!terminal || ++interrupts == 2)
+            interrupts = line_input_typed(c->input) ? 1 : interrupts + 1;
+            if (!terminal || interrupts == 2)
                 break;
             fputs("\n(Ctrl-C again or Ctrl-D to quit)\n", stderr);
             continue;
