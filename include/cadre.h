@@ -115,7 +115,8 @@ typedef struct cadre_model_info {
     uint64_t parameters, active_parameters; /* active: read for one token */
     uint64_t bytes;                         /* of the file's tensors */
     int64_t layers, width, vocabulary, context;
-    int64_t heads, kv_heads, head_dim;
+    int64_t recurrent_layers;          /* of the layers: carry a state from token to token, no keys and values */
+    int64_t heads, kv_heads, head_dim; /* of the layers that attend; the largest where they differ */
     int64_t experts, experts_used, expert_width, shared_width; /* 0 for dense models */
     char router[32];
     char tokenizer[64]; /* "gpt2/qwen2": kind and pre-tokenizer */
