@@ -88,11 +88,13 @@ static void same_spec(const struct spec *a, const struct spec *b)
     SAME(n_head), SAME(n_kv_head), SAME(head_dim), SAME(v_dim), SAME(qkv_bias), SAME(o_bias), SAME(qk_norm);
     SAME(attention_scale), SAME(n_rot), SAME(rope_pairs), SAME(rope_base), SAME(rope_linear), SAME(yarn_factor);
     SAME(yarn_ctx), SAME(yarn_beta_fast), SAME(yarn_beta_slow), SAME(rope_attention_factor), SAME(rope_freqs);
+    SAME(qkv_clamp), SAME(rope_sliding_only), SAME(window), SAME(window_period), SAME(window_full_first), SAME(norm);
     SAME(n_expert);
     if (a->n_expert == 0 || a->n_dense_leading > 0)
         SAME(dense_ff);
     if (a->n_expert == 0)
         return;
+    SAME(moe_side), SAME(gate_early), SAME(expert_scaled);
     SAME(n_dense_leading), SAME(expert_ff), SAME(shared_ff), SAME(shared_gated), SAME(router_bias);
     SAME(router.kind), SAME(router.n_expert), SAME(router.k), SAME(router.groups.n), SAME(router.groups.used);
     SAME(router.groups.best), SAME(router.normalize), SAME(router.scale), SAME(expert_kind);
