@@ -41,6 +41,7 @@ struct family {
     unsigned keys;      /* KEYS(KEY_…) | … it reads and writes besides the common ones */
     bool experts_in_ff; /* feed_forward_length is the width of an expert */
     bool needs_output;  /* readers of this family want output.weight in the file even when it equals the embedding */
+    size_t optional[6]; /* fields that its readers take from which tensors there are: OPTION(…), ended by 0 */
     const struct tensor_alias *aliases; /* NULL, or ended by a row without names */
     /* Keys of its own, also in place of those of the table, with functions to read them into a spec (defaults not yet
      * filled in), to tell whether they can express one, and to write them; or NULL. */

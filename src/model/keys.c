@@ -508,6 +508,19 @@ static bool equal(const struct spec *a, const struct spec *b, const struct key *
     }
 }
 
+/* Another key of the family says what this one would, or the tensors do. */
+static bool said_elsewhere(const struct family *f, const struct key *k, const struct spec *s)
+{
+    int64_t number;
+    for (int i = 0; f->optional[i]; i++)
+        if (f->optional[i] == k->field)
+            return true;
+    for (int i = 0; i < N_KEYS; i++)
+        if (&keys[i] != k && keys[i].field == k->field && has_key(f, &keys[i]))
+            return keys[i].kind != KIND_GATING || has_number(s->router.kind, &number);
+    return false;
+}
+
 cadre_err keys_express(const struct family *f, const struct spec *s, cadre_error *err)
 {
     struct spec own = *s,
@@ -517,12 +530,14 @@ cadre_err keys_express(const struct family *f, const struct spec *s, cadre_error
     facts.n_layer = s->n_layer;
     facts.expert_ff = f->experts_in_ff ? s->expert_ff : 0;
     facts.shared_ff = counted ? s->shared_ff : 0;
+    facts.router.groups.n = s->router.groups.n; /* the number that ranks them is what the default makes of it */
+    facts.router.groups.used = s->router.groups.used;
     spec_defaults(&facts);
     spec_defaults(&own);
     for (int i = 0; i < N_KEYS; i++) {
         const struct key *k = &keys[i];
         if (has_key(f, k) || in_list(f->own_keys, k->name) || k->group == KEY_RMS_EPS || k->group == KEY_LAYER_EPS ||
-            (s->n_expert == 0 && !(k->flags & DENSE_TOO)))
+            said_elsewhere(f, k, &own) || (s->n_expert == 0 && !(k->flags & DENSE_TOO)))
             continue;
         CHECK(err, equal(&own, &facts, k), CADRE_E_UNSUPPORTED,
               "a %s file has no key for '%s', and this model differs from what the architecture implies; save it as "
