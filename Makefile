@@ -27,6 +27,7 @@ run: build
 
 test: build
 	@tools/setup peer || echo "the peer test will be skipped"
+	@tools/setup jinja || echo "the test of chat templates against Jinja2 will be skipped"
 	@tools/setup tokenizers || echo "the tokenizers test will be skipped"
 	meson test -C $(BUILD) --print-errorlogs
 

@@ -231,6 +231,9 @@ CADRE_API cadre_err cadre_chat_open(cadre_chat **out, cadre_model *model, const 
 CADRE_API cadre_err cadre_chat_reply(cadre_chat *chat, const char *messages, const char *tools,
                                      const cadre_chat_options *options, const cadre_generate_options *generate,
                                      cadre_generation *result, cadre_error *err);
+/* How many tokens a conversation takes, what begins the reply included. */
+CADRE_API cadre_err cadre_chat_tokens(cadre_chat *chat, const char *messages, const char *tools,
+                                      const cadre_chat_options *options, int64_t *n, cadre_error *err);
 CADRE_API int64_t cadre_chat_context(const cadre_chat *chat); /* positions there is room for */
 CADRE_API void cadre_chat_close(cadre_chat *chat);
 

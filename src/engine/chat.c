@@ -108,25 +108,46 @@ static cadre_err reply(cadre_chat *chat, const int32_t *ids, size_t n, const cad
     return rc;
 }
 
+/* Messages to tokens; *ids is freed with free(). */
+static cadre_err encode(cadre_chat *chat, const char *messages, const char *tools, const cadre_chat_options *o,
+                        int32_t **ids, size_t *n_ids, cadre_error *err)
+{
+    char *text;
+    size_t n;
+    bool add;
+    TRY(chat_render(chat->m, messages, tools, o, &text, &n, &add, err));
+    unsigned flags = TOKENIZE_SPECIAL | (add ? TOKENIZE_ADD : 0);
+    cadre_err rc = tokenizer_encode(chat->m->tokenizer, text, n, flags, ids, n_ids, err);
+    free(text);
+    return rc;
+}
+
+cadre_err cadre_chat_tokens(cadre_chat *chat, const char *messages, const char *tools, const cadre_chat_options *o,
+                            int64_t *n, cadre_error *err)
+{
+    int32_t *ids = NULL;
+    size_t n_ids = 0;
+    CHECK(err, chat && messages && o && n, CADRE_E_ARG,
+          "cadre_chat_tokens: a chat, messages, options and n must be given");
+    TRY(encode(chat, messages, tools, o, &ids, &n_ids, err));
+    free(ids);
+    *n = (int64_t)n_ids;
+    return CADRE_OK;
+}
+
 cadre_err cadre_chat_reply(cadre_chat *chat, const char *messages, const char *tools, const cadre_chat_options *o,
                            const cadre_generate_options *generate, cadre_generation *result, cadre_error *err)
 {
     cadre_generation unwanted, *g = result ? result : &unwanted;
     cadre_error own = {0};
-    char *text;
-    size_t n_text, n_ids = 0;
+    size_t n_ids = 0;
     int32_t *ids = NULL;
-    bool add;
     err = err ? err : &own;
     *g = (cadre_generation){0};
     CHECK(err, chat && messages && o && generate && !generate->ids, CADRE_E_ARG,
           "cadre_chat_reply: a chat, messages and options without ids must be given");
-    TRY(chat_render(chat->m, messages, tools, o, &text, &n_text, &add, err));
-    cadre_err rc = tokenizer_encode(chat->m->tokenizer, text, n_text, TOKENIZE_SPECIAL | (add ? TOKENIZE_ADD : 0), &ids,
-                                    &n_ids, err);
-    free(text);
-    if (rc == CADRE_OK)
-        rc = reply(chat, ids, n_ids, generate, g, err);
+    TRY(encode(chat, messages, tools, o, &ids, &n_ids, err));
+    cadre_err rc = reply(chat, ids, n_ids, generate, g, err);
     free(ids);
     if (!result)
         cadre_generation_free(g);

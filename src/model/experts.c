@@ -131,6 +131,18 @@ int64_t spec_slots(const struct spec *s)
     return s->router.k * heads(s) * (s->chain > 1 ? s->chain : 1);
 }
 
+double spec_tensor_uses(const struct spec *s, const struct tensor_def *def, int64_t layer)
+{
+    double uses = 1;
+    if (def->flags & TENSOR_BY_EXPERT)
+        uses *= (double)spec_layer_k(s, layer) / spec_choices(s);
+    if (def->flags & TENSOR_BY_TURN)
+        uses *= s->chain > 1 ? s->chain : 1;
+    if (def->flags & TENSOR_BY_HEAD)
+        uses *= (double)heads(s);
+    return uses;
+}
+
 static cadre_err check_one(const char *name, int64_t value, int64_t max, cadre_error *err)
 {
     CHECK(err, value >= 0 && value <= max, CADRE_E_FORMAT, "%s: expected 0 to %lld, found %lld", name, (long long)max,
@@ -303,19 +315,19 @@ static const struct tensor_def layer_defs[] = {
      SLOT_WEIGHT,
      INIT_ZERO,
      {size_choices, size_token},
-     TENSOR_KEEP_F32,
+     TENSOR_KEEP_F32 | TENSOR_BY_TURN | TENSOR_BY_HEAD,
      .when = with_noise},
     {.name = "ffn_gate_inp_project.weight",
      .field = LAYER(moe.gate_project),
      .size = {size_state, size_token},
-     .flags = TENSOR_KEEP_F32,
+     .flags = TENSOR_KEEP_F32 | TENSOR_BY_TURN | TENSOR_BY_HEAD,
      .when = with_state},
     {.name = "ffn_gate_inp_residual.weight",
      .field = LAYER(moe.gate_residual),
      SLOT_WEIGHT,
      INIT_ZERO,
      {size_choices, size_choices},
-     TENSOR_KEEP_F32,
+     TENSOR_KEEP_F32 | TENSOR_BY_TURN | TENSOR_BY_HEAD,
      .when = with_residual},
     {.name = "ffn_gate_inp_chain.weight",
      .field = LAYER(moe.chain_gate),
@@ -330,18 +342,28 @@ static const struct tensor_def layer_defs[] = {
     {.name = "ffn_constant_mix.weight",
      .field = LAYER(moe.light.mix),
      .size = {size_mix, size_token},
-     .flags = TENSOR_KEEP_F32,
+     .flags = TENSOR_KEEP_F32 | TENSOR_BY_TURN | TENSOR_BY_HEAD,
      .when = with_constants},
     {.name = "ffn_latent_in.weight",
      .field = LAYER(moe.latent_in),
      .size = {size_latent, size_token},
+     .flags = TENSOR_BY_TURN | TENSOR_BY_HEAD,
      .when = with_latent},
     {.name = "ffn_latent_out.weight",
      .field = LAYER(moe.latent_out),
      .size = {size_token, size_latent},
+     .flags = TENSOR_BY_TURN | TENSOR_BY_HEAD,
      .when = with_latent},
-    {.name = "ffn_head_in.weight", .field = LAYER(moe.head_in), .size = {size_model, size_model}, .when = with_heads},
-    {.name = "ffn_head_out.weight", .field = LAYER(moe.head_out), .size = {size_model, size_model}, .when = with_heads},
+    {.name = "ffn_head_in.weight",
+     .field = LAYER(moe.head_in),
+     .size = {size_model, size_model},
+     .flags = TENSOR_BY_TURN,
+     .when = with_heads},
+    {.name = "ffn_head_out.weight",
+     .field = LAYER(moe.head_out),
+     .size = {size_model, size_model},
+     .flags = TENSOR_BY_TURN,
+     .when = with_heads},
 };
 
 const struct tensor_rows experts_global_rows = {global_defs, sizeof global_defs / sizeof *global_defs};

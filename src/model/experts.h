@@ -28,6 +28,9 @@ int64_t spec_slots(const struct spec *s);
 /* Experts that a token gets in a layer. */
 int spec_layer_k(const struct spec *s, int64_t layer);
 
+/* How many times a token multiplies with a tensor of a layer: below 1 for those of all experts. */
+double spec_tensor_uses(const struct spec *s, const struct tensor_def *def, int64_t layer);
+
 cadre_err spec_check_structure(const struct spec *s, cadre_error *err);
 
 tensor_size size_choices, size_slices, size_gate_in, size_expert_in;

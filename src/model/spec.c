@@ -260,9 +260,8 @@ struct spec_counts spec_count(const struct spec *s)
         for (int i = 0; i < w.n_dims; i++)
             n *= w.dim[i];
         c.parameters += n;
-        bool expert = w.def->flags & TENSOR_BY_EXPERT;
         if (!(w.def->flags & TENSOR_LOOKUP) || s->tied)
-            c.active_parameters += expert ? n / spec_choices(s) * s->router.k : n;
+            c.active_parameters += llround((double)n * spec_tensor_uses(s, w.def, w.layer));
     }
     return c;
 }

@@ -127,8 +127,8 @@ void spec_defaults(struct spec *s);
 cadre_err spec_check(const struct spec *s, cadre_error *err);
 
 struct spec_counts {
-    int64_t parameters,
-        active_parameters; /* per token; active counts the output matrix, not the embedding lookup unless tied */
+    int64_t parameters, active_parameters; /* those that a token multiplies with, as often as it does (chains); counts
+                                              the output matrix, not the embedding lookup unless tied */
 };
 struct spec_counts spec_count(const struct spec *s);
 

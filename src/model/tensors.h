@@ -21,8 +21,10 @@ enum {
     TENSOR_NO_GRADIENT = 2, /* not trained by gradients */
     TENSOR_LOOKUP = 4,      /* rows are looked up one by one: kept as in the file */
     TENSOR_BY_EXPERT = 8,   /* a token uses k of its n_expert parts */
-    TENSOR_GATE = 32,       /* routers with a fixed gate do not train it */
     TENSOR_TURNS = 16,      /* with MLA_PLAIN each matrix multiplies the other way round than files have it */
+    TENSOR_GATE = 32,       /* routers with a fixed gate do not train it */
+    TENSOR_BY_TURN = 64,    /* used in each turn of a chain of experts */
+    TENSOR_BY_HEAD = 128,   /* used for each sub-token of multi-head experts */
 };
 
 typedef int64_t tensor_size(const struct spec *s, int64_t layer);

@@ -321,6 +321,74 @@ class Cli(unittest.TestCase):
 
     # ---- what goes wrong
 
+    def chat(self, lines, *args):
+        """Status, JSON replies, standard error of a conversation from a pipe."""
+        status, out, err = cadre("chat", self.tiny, "--temp", 0, "-n", 6, "--json", *args, stdin=lines)
+        return status, [json.loads(line) for line in out.splitlines()], err
+
+    def test_chat(self):
+        status, replies, err = self.chat("The router\n\nand the \\\nexperts\n\"\"\"\none\ntwo\"\"\"\n//slash\n")
+        self.assertEqual((status, len(replies)), (DONE, 4), err)
+        self.assertIn("no chat template", err)
+        for r in replies:
+            self.assertEqual(r["role"], "assistant")
+            self.assertLessEqual(r["tokens"], 6)
+            self.assertEqual(r["tokens"], len(r["ids"]))
+        self.assertEqual(replies[0]["reused_tokens"], 0)
+        self.assertGreater(replies[3]["reused_tokens"], replies[1]["prompt_tokens"] - 2)
+        saved = os.path.join(self.folder.name, "talk.json")
+        status, again, err = self.chat(f"The router\n/save {saved}\n")
+        self.assertEqual((status, again[0]["ids"]), (DONE, replies[0]["ids"]), err)
+        with open(saved, encoding="utf-8") as f:
+            messages = json.load(f)
+        self.assertEqual([m["role"] for m in messages], ["user", "assistant"])
+        self.assertEqual(messages[1]["content"], again[0]["content"])
+        status, more, err = self.chat("and the \\\nexperts\n", "--load", saved)
+        self.assertEqual((status, more[0]["ids"]), (DONE, replies[1]["ids"]), err)
+        with open(saved, "w", encoding="utf-8") as f:
+            json.dump([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}], f)
+        self.chat(f"\"\"\"\none\ntwo\"\"\" ignored\n/save {saved}\n", "--load", saved)
+        with open(saved, encoding="utf-8") as f:
+            self.assertEqual(json.load(f)[2], {"role": "user", "content": "one\ntwo"})
+
+    def test_chat_commands(self):
+        status, replies, err = self.chat("a\n/undo\na\n/retry\n/system Be brief.\na\n/reset\na\n/help\n/quit\nnever\n")
+        self.assertEqual((status, len(replies)), (DONE, 5), err)
+        self.assertEqual(replies[0]["ids"], replies[1]["ids"])
+        self.assertEqual(replies[1]["ids"], replies[2]["ids"])  # greedy
+        self.assertEqual(replies[1]["prompt_tokens"], replies[2]["prompt_tokens"])
+        self.assertGreater(replies[3]["prompt_tokens"], replies[4]["prompt_tokens"])
+        self.assertGreater(replies[4]["prompt_tokens"], replies[0]["prompt_tokens"])  # the system message stays
+        for lines, text in (("/nope\n", "unknown command"), ("/undo\n", "nothing"), ("/retry\n", "nothing"),
+                            ("/save\n", "name of a file"), ("/load /nowhere\n", "/nowhere"), ("/undo x\n", "unexpected")):
+            status, replies, err = self.chat(lines + "a\n")
+            self.assertEqual((status, replies), (FAILED, []))
+            self.assertIn(text, err)
+
+    def test_chat_templates(self):
+        jinja = self.file("t.jinja", "{% for m in messages %}<{{ m.content }}>{{ k }}{% endfor %}")
+        n = lambda *args: self.chat("experts\n", *args)[1][0]["prompt_tokens"]
+        self.assertNotEqual(n("--template", jinja), n("--template", "chatml"))
+        self.assertGreater(n("--template", jinja, "--template-vars", '{"k": "router experts"}'), n("--template", jinja))
+        for args, text in ((("--template", "nothing"), "plain, chatml"), (("--template", "./nowhere"), "./nowhere"),
+                           (("--template", self.file("bad.jinja", "{{ x")), "line 1"),
+                           (("--template", jinja, "--template-vars", "[]"), "extra variables"),
+                           (("--load", self.file("bad.json", "{}")), "array")):
+            status, replies, err = self.chat("a\n", *args)
+            self.assertEqual((status, replies), (FAILED, []), args)
+            self.assertIn(text, err)
+
+    def test_chat_context(self):
+        talk = "experts answer the router\n" * 6
+        status, replies, err = self.chat(talk, "--ctx", 60)
+        self.assertEqual(status, FAILED)
+        self.assertIn("of the 60 there is room for", err)
+        status, replies, err = self.chat(talk, "--ctx", 60, "--overflow", "drop")
+        self.assertEqual((status, len(replies)), (DONE, 6), err)
+        self.assertIn("oldest messages are dropped", err)
+        self.assertEqual(cadre("chat", self.tiny, "-p", "a", "-n", 3, "-q")[0], DONE)
+        self.assertEqual(cadre("chat", self.tiny, "--overflow", "x")[0], USAGE)
+
     def test_wrong_usage(self):
         self.fails(USAGE, "unknown verb 'walk'", "walk")
         self.assertEqual(cadre()[0], USAGE)

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "file/raw.h"
@@ -73,6 +74,27 @@ static void tokenizer_seeds(const char *folder)
         write_bytes(seed(folder, "tokenizer_json", samples[i][0]), samples[i][1], strlen(samples[i][1]));
 }
 
+static void template_seeds(const char *folder)
+{
+    static const char *const templates[] = {
+        "{%- for m in messages %}\n<|{{ m.role }}|>{{ m['content'] | trim }}{% endfor -%}\n{# c #}",
+        "{% macro f(a, b=2) %}{{ a ~ b }}{{ caller() }}{% endmacro %}{% call f(n) %}x{% endcall %}",
+        "{% set ns = namespace(x=[]) %}{% for a, b in {'k': 1}.items() if b %}{% set ns.x = ns.x + [a] %}{% else %}{% "
+        "break %}"
+        "{% endfor %}{{ ns.x | tojson(indent=2) }}",
+        "{{ s.split(', ')[::-1] | join('-') }}{{ '%5.2f|%s' % (n, s) }}{{ '{:>5}'.format(n) }}{{ n ** 2 // 3 - -1 }}",
+        "{% raw %}{{{% endraw %}{% filter upper %}a{% endfilter %}{% with a = 1 %}{{ a is odd and a in [1] }}{% "
+        "endwith %}",
+        "{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | list | length if n else none "
+        "}}",
+    };
+    char name[16];
+    for (size_t i = 0; i < sizeof templates / sizeof *templates; i++) {
+        snprintf(name, sizeof name, "%zu", i);
+        write_bytes(seed(folder, "template", name), templates[i], strlen(templates[i]));
+    }
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 2) {
@@ -81,6 +103,7 @@ int main(int argc, char **argv)
     }
     mkdir(argv[1], 0777);
     gguf_seeds(argv[1]);
+    template_seeds(argv[1]);
     safetensors_seeds(argv[1]);
     tokenizer_seeds(argv[1]);
     return 0;

@@ -2,6 +2,7 @@
  * and types are supported. A program of its own, because it is given a folder. */
 #include "model_test.h"
 
+#include <jansson.h>
 #include <math.h>
 
 #include "file/safetensors.h"
@@ -222,6 +223,70 @@ static void golden_directory(void **state)
     conforms(t->folder, open_path("%s/hf/%s", t->folder, MLA_ABSORBED), t->logits);
 }
 
+/* A number of the suite's manifest. */
+static double manifest_number(const char *name, const char *key)
+{
+    char path[4096];
+    json_error_t error;
+    snprintf(path, sizeof path, "%s/logits/manifest.json", folder);
+    json_t *all = json_load_file(path, 0, &error);
+    assert_non_null(all);
+    const json_t *x = json_object_get(json_object_get(all, name), key);
+    assert_true(json_is_number(x));
+    double value = json_number_value(x);
+    json_decref(all);
+    return value;
+}
+
+/* Σ p log(p / q) of two rows of logits. */
+static double divergence(const float *p, const float *q, int64_t n)
+{
+    double kl = 0, log_p, log_q, sum_p = 0, sum_q = 0;
+    float max_p = p[argmax(p, n)], max_q = q[argmax(q, n)];
+    for (int64_t i = 0; i < n; i++) {
+        sum_p += exp((double)(p[i] - max_p));
+        sum_q += exp((double)(q[i] - max_q));
+    }
+    for (int64_t i = 0; i < n; i++) {
+        log_p = (double)(p[i] - max_p) - log(sum_p);
+        log_q = (double)(q[i] - max_q) - log(sum_q);
+        kl += exp(log_p) * (log_p - log_q);
+    }
+    return kl;
+}
+
+/* Activations rounded to 8-bit blocks: not much further from exact activations than another engine's rounding is. */
+static void golden_auto(void **state)
+{
+    const char *name = *state;
+    struct expectation e = expect(name);
+    struct model *m = open_golden(name);
+    int64_t dim[3], n_tok[3];
+    int32_t *token = values(&e, "tokens", n_tok), position[256];
+    float *want = values(&e, "logits_dequant", dim);
+    assert_true(want && n_tok[0] == dim[0] && dim[0] <= 256);
+    for (int i = 0; i < dim[0]; i++)
+        position[i] = i;
+    struct batch b = {
+        .n_tok = dim[0], .n_seq = 1, .token = token, .position = position, .row_start = (int64_t[]){0, dim[0]}};
+    struct pass p;
+    pass_run_with(&p, m, &b, NULL, true);
+    double kl = 0, same = 0;
+    for (int64_t i = 0; i < dim[0]; i++) {
+        const float *theirs = want + i * dim[1], *ours = p.logits->x + i * dim[1];
+        kl += divergence(theirs, ours, dim[1]) / (double)dim[0];
+        same += argmax(theirs, dim[1]) == argmax(ours, dim[1]) ? 1 / (double)dim[0] : 0;
+    }
+    double limit = 2 * manifest_number(name, "kl_dequant_vs_native");
+    print_message("%-24s rounded activations: KL %.1e, at most %.1e; top-1 %.3f\n", name, kl, limit, same);
+    assert_true(kl > 0 && kl <= limit && same >= 0.85);
+    pass_end(&p);
+    free(token);
+    free(want);
+    model_free(m);
+    safetensors_close(e.st);
+}
+
 /* Prompts of more than 200 tokens: several blocks of keys, YaRN beyond its original context. */
 static void golden_long(void **state)
 {
@@ -263,8 +328,17 @@ int main(int argc, char **argv)
             name                                                                                                       \
         }                                                                                                              \
     }
+#define AUTO(name)                                                                                                     \
+    {                                                                                                                  \
+        name " auto", golden_auto, NULL, NULL, (char[])                                                                \
+        {                                                                                                              \
+            name                                                                                                       \
+        }                                                                                                              \
+    }
 #define QUANTS(name)                                                                                                   \
-    GOLDEN(name "-q4_0"), GOLDEN(name "-q4_K_M"), GOLDEN(name "-q6_K"), GOLDEN(name "-q2_K"), GOLDEN(name "-iq4_xs")
+    GOLDEN(name "-q4_0"), GOLDEN(name "-q4_K_M"), GOLDEN(name "-q6_K"), GOLDEN(name "-q2_K"), GOLDEN(name "-iq4_xs"),  \
+        AUTO(name "-q8_0"), AUTO(name "-q4_0"), AUTO(name "-q4_K_M"), AUTO(name "-q6_K"), AUTO(name "-q2_K"),          \
+        AUTO(name "-iq4_xs")
 #define TWIN(name, logits)                                                                                             \
     {                                                                                                                  \
         "hf/" name, golden_directory, NULL, NULL, &(struct twin)                                                       \
@@ -302,6 +376,7 @@ int main(int argc, char **argv)
         GOLDEN("gpt-oss-f32"),
         GOLDEN("gpt-oss-bf16"),
         GOLDEN("gpt-oss-mxfp4"),
+        AUTO("gpt-oss-mxfp4"),
         GOLDEN("glm4moe"),
         GOLDEN("phimoe"),
         GOLDEN("granitemoe"),

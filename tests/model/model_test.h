@@ -44,16 +44,19 @@ static inline bool tokens_have_equally_many_experts(const struct spec *s)
 }
 
 /* Dry, then real. Fails the test on any error. */
-static inline void pass_run(struct pass *p, struct model *m, const struct batch *b, struct pool *pool)
+static inline void pass_run_with(struct pass *p, struct model *m, const struct batch *b, struct pool *pool,
+                                 bool block_activations)
 {
     cadre_error err = {0};
     *p = (struct pass){0};
     arena_init_measuring(&p->measure);
     struct op_ctx dry = {
         .k = test_kernels(ISA_AMX), .pool = pool, .arena = &p->measure, .plan = test_plan(), .dry = true};
+    dry.block_activations = block_activations;
     assert_non_null(model_forward(&dry, m, b, &err));
     assert_ok(arena_init(&p->arena, p->measure.peak, &err), err);
     p->c = (struct op_ctx){.k = test_kernels(ISA_AMX), .pool = pool, .arena = &p->arena};
+    p->c.block_activations = block_activations;
     p->logits = model_forward(&p->c, m, b, &err);
     if (!p->logits)
         fail_msg("%s", err.text);
@@ -62,6 +65,11 @@ static inline void pass_run(struct pass *p, struct model *m, const struct batch 
         assert_int_equal(p->arena.peak, p->measure.peak);
     }
     assert_true(p->arena.peak <= p->measure.peak);
+}
+
+static inline void pass_run(struct pass *p, struct model *m, const struct batch *b, struct pool *pool)
+{
+    pass_run_with(p, m, b, pool, false);
 }
 
 static inline void pass_end(struct pass *p)

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "tensor/format/format.h"
+#include "tensor/format/scales.h"
 
 /* Twice the number, an integer; scales below are halved for it, which is exact. */
 static const float fp4_twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
@@ -14,15 +14,6 @@ static void put_fp4(float *dst, float scale, const unsigned char *q, int half)
         dst[j] = fp4_twice[q[j] & 15] * scale;
         dst[j + half] = fp4_twice[q[j] >> 4] * scale;
     }
-}
-
-/* 2^(e - 128): half of what the power-of-two scale e says (E8M0). The number 255, not a number to OCP, is 2^127. */
-static float e8m0_half(unsigned e)
-{
-    uint32_t bits = e < 2 ? 0x00200000u << e : (e - 1) << 23;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
 }
 
 /* {e, 16 bytes}, blocks of 32 (OCP Microscaling Formats 1.0), numbers j and j + 16 in byte j */

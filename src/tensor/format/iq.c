@@ -4,6 +4,7 @@
 
 #include "tensor/format/format.h"
 #include "tensor/format/iq_tables.h"
+#include "tensor/format/scales.h"
 
 enum { SUPER = 256, GROUP = 8 };
 
@@ -161,8 +162,6 @@ void iq4_xs_decode(const void *src, float *dst, size_t n)
 {
     const unsigned char *p = src;
     for (size_t b = 0; b < n / SUPER; b++, p += 136)
-        for (int g = 0; g < SUPER / 32; g++, dst += 32) {
-            int s = (int)((p[4 + g / 2] >> g % 2 * 4 & 15u) | (le16(p + 2) >> 2 * g & 3) << 4);
-            put_iq4(dst, half_at(p) * (float)(s - 32), p + 8 + 16 * g);
-        }
+        for (int g = 0; g < SUPER / 32; g++, dst += 32)
+            put_iq4(dst, half_at(p) * (float)iq4_xs_scale(p, g), p + 8 + 16 * g);
 }

@@ -121,7 +121,7 @@ static void line_store(const float *x, int n, float top, struct line f, struct l
         }
 }
 
-/* The inverse of scale_min in k_quants.c. */
+/* The inverse of scale_min. */
 static void put_scale_min(unsigned char *s, int g, int scale, int min)
 {
     if (g < 4) {

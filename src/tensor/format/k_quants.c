@@ -1,6 +1,6 @@
 /* K-quants: super-blocks of 256 numbers. Groups of 16 or 32 have small integer scales (and minima), which f16 numbers
  * of the super-block scale again. */
-#include "tensor/format/format.h"
+#include "tensor/format/scales.h"
 
 enum { SUPER = 256 };
 
@@ -22,14 +22,6 @@ void q2_k_decode(const void *src, float *dst, size_t n)
     }
 }
 
-/* Six-bit scale g of 16 in 12 bytes: low halves first (g and g + 8 share a byte), then bits 4 and 5 (g, g + 4, g + 8
- * and g + 12 share one). */
-static int q3_k_scale(const unsigned char *s, int g)
-{
-    int low = g < 8 ? s[g] & 15 : s[g - 8] >> 4;
-    return (low | (s[8 + g % 4] >> g / 4 * 2 & 3) << 4) - 32;
-}
-
 /* {32 bytes of third bits, 64 bytes of 2 bits as in q2_k, 12 bytes of scales, d}, groups of 16: d·scale (q - 4). Third
  * bit of number 32 g + i: bit g of byte i. */
 void q3_k_decode(const void *src, float *dst, size_t n)
@@ -44,19 +36,6 @@ void q3_k_decode(const void *src, float *dst, size_t n)
             for (int j = 0; j < 16; j++)
                 dst[j] = scale * (float)((low[j] >> shift & 3) + (high[j] >> bit & 1) * 4 - 4);
         }
-    }
-}
-
-/* Six-bit scale and minimum of group g of 8 in 12 bytes: scales 0–3, minima 0–3 in the low six bits of bytes 0–3 and
- * 4–7; the others' low halves in bytes 8–11, their upper two bits above scale g - 4 and minimum g - 4. */
-static void scale_min(const unsigned char *s, int g, float *scale, float *min)
-{
-    if (g < 4) {
-        *scale = (float)(s[g] & 63);
-        *min = (float)(s[g + 4] & 63);
-    } else {
-        *scale = (float)((s[g + 4] & 15) | s[g - 4] >> 6 << 4);
-        *min = (float)(s[g + 4] >> 4 | s[g] >> 6 << 4);
     }
 }
 

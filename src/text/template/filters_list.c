@@ -407,6 +407,16 @@ static struct args rest(const struct args *a, size_t n)
     return r;
 }
 
+/* Nothing at all is gone through as if it were empty, whatever it is. */
+static cadre_err elements_if_any(struct ctx *c, const struct call *call, struct list **l)
+{
+    if (value_truth(&call->self))
+        return elements(c, call, l);
+    *l = list_new(c, 0);
+    NEED(c, *l);
+    return CADRE_OK;
+}
+
 static cadre_err map_attribute(struct ctx *c, const struct args *args, const struct value *v, struct value *out)
 {
     const struct value *attribute = NULL, *fallback = NULL;
@@ -432,7 +442,7 @@ static cadre_err f_map(struct ctx *c, const struct call *call, struct value *out
     struct list *l, *mapped;
     struct string *name = NULL;
     const struct args others = rest(call->all, 1);
-    TRY(elements(c, call, &l));
+    TRY(elements_if_any(c, call, &l));
     mapped = list_new(c, l->n);
     NEED(c, mapped);
     if (call->all->n)
@@ -454,7 +464,7 @@ static cadre_err filter_by(struct ctx *c, const struct call *call, bool by_attri
     const struct args *all = call->all;
     const struct args others = rest(all, by_attribute ? 2 : 1);
     NEED(c, kept);
-    TRY(elements(c, call, &l));
+    TRY(elements_if_any(c, call, &l));
     if (by_attribute && all->n == 0)
         return ctx_fail(c, CADRE_E_FORMAT, "selectattr: expected the name of an attribute");
     if (all->n > by_attribute)

@@ -261,7 +261,7 @@ static cadre_err split_space(struct ctx *c, const struct string *s, int64_t max,
     while (i < s->n) {
         size_t end = i, len;
         if (max-- == 0)
-            return add_part(c, l, s->p + i, s->n - i - space_suffix(s->p + i, s->n - i));
+            return add_part(c, l, s->p + i, s->n - i);
         while (end < s->n && !char_is_space(char_decode(s->p + end, s->n - end, &len)))
             end += len;
         TRY(add_part(c, l, s->p + i, end - i));

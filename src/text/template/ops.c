@@ -260,7 +260,7 @@ cadre_err value_slice(struct ctx *c, const struct value *v, const struct value p
     if (v->kind == V_UNDEFINED)
         return value_use_undefined(c, v);
     if (!is_sequence(v) && v->kind != V_RANGE)
-        return ctx_fail(c, CADRE_E_FORMAT, "a %s cannot be sliced", value_kind_name(v));
+        return value_undefined(c, NULL, value_kind_name(v), out);
     TRY(value_length(c, v, &length));
     TRY(slice_range(c, part, length, &r));
     if (v->kind == V_STRING)

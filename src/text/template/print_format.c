@@ -228,7 +228,9 @@ cadre_err print_percent(struct ctx *c, struct text *t, const struct string *form
         if (mark < f.end)
             TRY(percent_field(&f, t));
     }
-    if (values->kind == V_TUPLE ? f.used < values->list->n : values->kind != V_DICT && f.used == 0)
+    if (values->kind == V_TUPLE
+            ? f.used < values->list->n
+            : values->kind != V_DICT && values->kind != V_LIST && values->kind != V_UNDEFINED && f.used == 0)
         return ctx_fail(c, CADRE_E_FORMAT, "%% on a str: not all values were used");
     return CADRE_OK;
 }

@@ -3,6 +3,7 @@
 
 #include "text/template/chars.h"
 #include "text/template/eval.h"
+#include "text/template/print.h"
 
 static cadre_err answer(struct value *out, bool yes)
 {
@@ -150,14 +151,16 @@ static bool all_of_case(const struct string *s, bool (*other)(int32_t), bool (*w
 
 static cadre_err t_upper(struct ctx *c, const struct call *call, struct value *out)
 {
-    (void)c;
-    return answer(out, call->self.kind == V_STRING && all_of_case(call->self.s, char_is_lower, char_is_upper));
+    struct string *s;
+    TRY(print_to_string(c, &call->self, &s));
+    return answer(out, all_of_case(s, char_is_lower, char_is_upper));
 }
 
 static cadre_err t_lower(struct ctx *c, const struct call *call, struct value *out)
 {
-    (void)c;
-    return answer(out, call->self.kind == V_STRING && all_of_case(call->self.s, char_is_upper, char_is_lower));
+    struct string *s;
+    TRY(print_to_string(c, &call->self, &s));
+    return answer(out, all_of_case(s, char_is_upper, char_is_lower));
 }
 
 static cadre_err t_filter(struct ctx *c, const struct call *call, struct value *out)
