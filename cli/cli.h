@@ -104,7 +104,7 @@ bool cli_interrupted(void *unused);
 
 uint64_t cli_peak_rss(void);
 
-extern const struct verb verb_run, verb_chat, verb_train, verb_eval, verb_inspect, verb_tokenize, verb_bench,
-    verb_quantize, verb_convert, verb_doctor;
+extern const struct verb verb_run, verb_chat, verb_train, verb_compare, verb_eval, verb_inspect, verb_tokenize,
+    verb_bench, verb_quantize, verb_convert, verb_doctor;
 
 #endif

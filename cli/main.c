@@ -4,8 +4,9 @@
 
 #include "cli.h"
 
-static const struct verb *const verbs[] = {&verb_run,      &verb_chat,  &verb_train,    &verb_eval,    &verb_inspect,
-                                           &verb_tokenize, &verb_bench, &verb_quantize, &verb_convert, &verb_doctor};
+static const struct verb *const verbs[] = {&verb_run,      &verb_chat,    &verb_train,    &verb_compare,
+                                           &verb_eval,     &verb_inspect, &verb_tokenize, &verb_bench,
+                                           &verb_quantize, &verb_convert, &verb_doctor};
 
 static void help(FILE *f)
 {

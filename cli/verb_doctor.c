@@ -45,7 +45,7 @@ static int run(const struct verb *v, int argc, char **argv)
     print_default_model(model, &info, &err);
     printf("  works          run, train, eval, inspect, tokenize, bench, quantize\n"
            "                 on GGUF models that fit into memory\n");
-    printf("  not yet        chat, serve, trace, replay, plan, convert, pack, batch;\n"
+    printf("  not yet        serve, trace, replay, plan, convert, pack, batch;\n"
            "                 models larger than memory; MPI\n");
     return EXIT_DONE;
 }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "expert_map.h"
 
 struct totals {
     double nats;
@@ -13,7 +13,15 @@ struct totals {
 struct watch {
     const char *file;
     bool quiet;
+    struct expert_map *map; /* NULL: none wanted */
 };
+
+static void add_use(void *user, const int64_t *count, int64_t layers, int64_t experts)
+{
+    const struct watch *w = user;
+    if (w->map)
+        expert_map_add(w->map, count, layers, experts);
+}
 
 static bool show(void *user, int64_t done, int64_t total)
 {
@@ -101,7 +109,7 @@ static int eval_file(cadre_model *m, const char *file, const cadre_eval_options 
 }
 
 static int eval_all(cadre_model *m, const struct texts *files, cadre_eval_options *o, const struct common *c,
-                    json_t *out)
+                    struct expert_map *map, json_t *out)
 {
     struct totals sum = {0};
     json_t *list = json_array();
@@ -109,9 +117,12 @@ static int eval_all(cadre_model *m, const struct texts *files, cadre_eval_option
         printf("%-32s %9s %10s %9s %6s %8s\n", "file", "bits/byte", "perplexity", "tokens", "load", "even");
     int status = EXIT_DONE;
     for (int i = 0; i < files->n && status == EXIT_DONE; i++) {
-        struct watch w = {files->at[i], c->quiet};
+        struct watch w = {files->at[i], c->quiet, map};
         cadre_eval_result r = {0};
+        if (map)
+            map->text = i;
         o->progress = show;
+        o->on_use = add_use;
         o->user = &w;
         status = eval_file(m, files->at[i], o, &sum, &r);
         if (status == EXIT_DONE && c->json)
@@ -139,7 +150,7 @@ static int compare_all(cadre_model *m, const char *path, const struct texts *fil
     cadre_compare_result sum = {0};
     int status = cli_open_model(&reference, path, c, false);
     for (int i = 0; i < files->n && status == EXIT_DONE; i++) {
-        struct watch w = {files->at[i], c->quiet};
+        struct watch w = {files->at[i], c->quiet, NULL};
         cadre_compare_result r;
         cadre_error err = {0};
         size_t n;
@@ -268,11 +279,13 @@ static int run(const struct verb *v, int argc, char **argv)
 {
     struct common c = {0};
     struct texts files = {0};
-    const char *model = NULL, *reference = NULL, *choices = NULL;
+    const char *model = NULL, *reference = NULL, *choices = NULL, *map_path = NULL;
+    struct expert_map map = {0};
     cadre_eval_options o = cadre_eval_options_default();
     const struct option_row rows[] = {
         {"--text", 0, OPTION_TEXTS, &files, "FILE…", "text files; each gets a line of its own", 0, 0},
         {"--reference", 0, OPTION_TEXT, &reference, "MODEL", "KL and agreement with this model on --text", 0, 0},
+        {"--map", 0, OPTION_TEXT, &map_path, "OUT.svg", "chart of expert use by text, with a test", 0, 0},
         {"--choices", 0, OPTION_TEXT, &choices, "FILE", "multiple choice: a question a line (JSONL)", 0, 0},
         {"--ctx", 0, OPTION_INT, &o.context, "N", "window in tokens (the model's, at most 512)", 2, 1e9},
         {"--tokens", 0, OPTION_INT, &o.max_tokens, "N", "predict at most N of each file (all)", 1, 1e15},
@@ -287,13 +300,18 @@ static int run(const struct verb *v, int argc, char **argv)
                          reference   ? "--reference"
                          : o.context ? "--ctx"
                                      : "--tokens");
+    if (map_path && files.n < 2)
+        return cli_usage(v, "--map compares texts: two or more after --text are needed");
     cadre_model *m = NULL;
     status = cli_open_model(&m, model, &c, false);
     if (status)
         return status;
     json_t *out = json_object();
     if (files.n)
-        status = eval_all(m, &files, &o, &c, out);
+        status = eval_all(m, &files, &o, &c, map_path ? &map : NULL, out);
+    if (status == EXIT_DONE && map_path)
+        status = expert_map_finish(&map, &files, map_path, c.json, out);
+    expert_map_free(&map);
     if (status == EXIT_DONE && reference)
         status = compare_all(m, reference, &files, &o, &c, out);
     if (status == EXIT_DONE && choices)

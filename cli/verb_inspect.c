@@ -32,12 +32,12 @@ struct parts {
 static bool add_part(void *user, const cadre_tensor_info *t)
 {
     struct parts *p = user;
-    uint64_t *at = strstr(t->name, "token_embd") || strncmp(t->name, "output.", 7) == 0 ? &p->embedding
-                   : strstr(t->name, "gate_inp.") || strstr(t->name, "exp_probs")       ? &p->router
-                   : strstr(t->name, "_exps")                                           ? &p->experts
-                   : strstr(t->name, "shexp")                                           ? &p->shared
-                   : strstr(t->name, "attn")                                            ? &p->attention
-                                                                                        : &p->other;
+    uint64_t *at = strstr(t->name, "token_embd.") || strncmp(t->name, "output.", 7) == 0                 ? &p->embedding
+                   : strstr(t->name, "gate_inp.") || strstr(t->name, "exp_probs")                        ? &p->router
+                   : strstr(t->name, "_exps")                                                            ? &p->experts
+                   : strstr(t->name, "shexp")                                                            ? &p->shared
+                   : strstr(t->name, "attn") || strstr(t->name, "ssm_") || strstr(t->name, "shortconv.") ? &p->attention
+                                                                                                         : &p->other;
     *at += t->bytes;
     return true;
 }
@@ -50,6 +50,8 @@ static void print_model(const cadre_model_info *m, const struct parts *p)
     printf("  shape         %lld layers of width %lld, %lld heads (%lld kv) of %lld,\n                context %lld\n",
            (long long)m->layers, (long long)m->width, (long long)m->heads, (long long)m->kv_heads,
            (long long)m->head_dim, (long long)m->context);
+    if (m->recurrent_layers)
+        printf("  recurrent     %lld of the layers; the others attend\n", (long long)m->recurrent_layers);
     if (m->experts)
         printf("  experts       %lld a layer, %lld used, width %lld, shared width %lld,\n                router %s\n",
                (long long)m->experts, (long long)m->experts_used, (long long)m->expert_width,
@@ -66,9 +68,10 @@ static void print_model(const cadre_model_info *m, const struct parts *p)
 
 static json_t *model_json(const cadre_model_info *m)
 {
-    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I}", "family", m->family,
-                     "name", cli_json_text(m->name, strlen(m->name)), "parameters", (json_int_t)m->parameters,
-                     "active_parameters", (json_int_t)m->active_parameters, "layers", (json_int_t)m->layers, "width",
+    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I}", "family",
+                     m->family, "name", cli_json_text(m->name, strlen(m->name)), "parameters",
+                     (json_int_t)m->parameters, "active_parameters", (json_int_t)m->active_parameters, "layers",
+                     (json_int_t)m->layers, "recurrent_layers", (json_int_t)m->recurrent_layers, "width",
                      (json_int_t)m->width, "context", (json_int_t)m->context, "vocabulary", (json_int_t)m->vocabulary,
                      "experts", (json_int_t)m->experts, "experts_used", (json_int_t)m->experts_used, "expert_width",
                      (json_int_t)m->expert_width, "shared_width", (json_int_t)m->shared_width, "router", m->router,

@@ -1,19 +1,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli.h"
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 static int encode(const cadre_model *m, const char *text, size_t n, bool special, bool json)
 {
     cadre_error err = {0};
     int32_t *ids;
     size_t n_ids;
+    double begin = now();
     if (cadre_tokenize(m, text, n, special, &ids, &n_ids, &err))
         return cli_fail(&err);
+    double seconds = now() - begin;
     int status = EXIT_DONE;
     if (json) {
-        status = cli_print_json(json_pack("{s:o}", "ids", cli_json_ids(ids, n_ids)));
+        status = cli_print_json(json_pack("{s:o, s:I, s:I, s:f}", "ids", cli_json_ids(ids, n_ids), "bytes",
+                                          (json_int_t)n, "tokens", (json_int_t)n_ids, "seconds", seconds));
     } else {
         for (size_t i = 0; i < n_ids; i++)
             printf("%s%d", i ? "," : "", ids[i]);
@@ -80,4 +91,4 @@ static int run(const struct verb *v, int argc, char **argv)
 }
 
 const struct verb verb_tokenize = {"tokenize", "[MODEL] [-p TEXT | -f FILE | --decode IDS]",
-                                   "text to token ids and back", HAS_JSON, run};
+                                   "text to token ids and back; MODEL may be a tokenizer.json", HAS_JSON, run};

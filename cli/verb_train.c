@@ -1,9 +1,11 @@
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
+#include "plots.h"
 
 struct view {
     bool json, quiet, terminal;
@@ -75,16 +77,27 @@ static bool show_progress(void *user, const cadre_train_progress *p)
     return !cli_interrupted(NULL);
 }
 
+static int plot(const char *folder, const char *out)
+{
+    char log[4096];
+    const char *slash = strrchr(out, '/');
+    snprintf(log, sizeof log, "%s.log.jsonl", out);
+    return plot_run(folder, log, slash ? slash + 1 : out);
+}
+
 static int run(const struct verb *v, int argc, char **argv)
 {
     cadre_train_options o = cadre_train_options_default();
     struct common c = {0};
     struct texts data = {0};
+    const char *plots = NULL;
     const struct option_row rows[] = {
         {"--config", 0, OPTION_TEXT, &o.config, "FILE", "description of model, data and schedule", 0, 0},
-        {"--data", 0, OPTION_TEXTS, &data, "FILE…", "text files, one a domain (named by it)", 0, 0},
+        {"--data", 0, OPTION_TEXTS, &data, "FILE…", "text files: FILE names its domain, or DOMAIN=FILE", 0, 0},
+        {"--init", 0, OPTION_TEXT, &o.init, "MODEL", "start from its vocabulary and weights (GGUF)", 0, 0},
         {"--out", 'o', OPTION_TEXT, &o.out, "MODEL", "the model to make; checkpoint, log beside it", 0, 0},
         {"--resume", 0, OPTION_FLAG, &o.resume, NULL, "go on from the checkpoint", 0, 0},
+        {"--plots", 0, OPTION_TEXT, &plots, "FOLDER", "at the end: loss, held-out text, expert load as SVG", 0, 0},
         {"--tokens", 0, OPTION_INT, &o.tokens, "N", "tokens to train on in all (as described)", 1, 1e15},
     };
     int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, NULL, argc, argv);
@@ -103,7 +116,9 @@ static int run(const struct verb *v, int argc, char **argv)
     o.on_progress = show_progress;
     o.on_prepare = show_prepare;
     o.user = &view;
-    return cadre_train(&o, &err) ? cli_fail(&err) : EXIT_DONE;
+    if (cadre_train(&o, &err))
+        return cli_fail(&err);
+    return plots ? plot(plots, o.out) : EXIT_DONE;
 }
 
 const struct verb verb_train = {"train", "--config FILE --data FILE… --out MODEL [--resume] [options]",

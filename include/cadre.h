@@ -103,7 +103,8 @@ typedef struct cadre_model_options {
     const char *mla; /* multi-head latent attention: "absorbed" (NULL: this), with the latent row of a position in the
                         KV cache, or "plain", with keys and values of every head; the same up to rounding. An error
                         for models without it. */
-    bool tokenizer_only; /* read no weights: for cadre_tokenize and cadre_detokenize */
+    bool tokenizer_only; /* read no weights: for cadre_tokenize and cadre_detokenize; the path may then be that of a
+                            tokenizer.json */
 } cadre_model_options;
 
 CADRE_API cadre_model_options cadre_model_options_default(void);
@@ -118,7 +119,8 @@ typedef struct cadre_model_info {
     uint64_t parameters, active_parameters; /* active: read for one token */
     uint64_t bytes;                         /* of the file's tensors */
     int64_t layers, width, vocabulary, context;
-    int64_t heads, kv_heads, head_dim;
+    int64_t recurrent_layers;          /* of the layers: carry a state from token to token, no keys and values */
+    int64_t heads, kv_heads, head_dim; /* of the layers that attend; the largest where they differ */
     int64_t experts, experts_used, expert_width, shared_width; /* 0 for dense models */
     char router[32];
     char tokenizer[64]; /* "gpt2/qwen2": kind and pre-tokenizer */
@@ -243,6 +245,8 @@ typedef struct cadre_eval_options {
     int64_t context;                                           /* window in tokens; 0: the model's, at most 512 */
     int64_t max_tokens;                                        /* to predict; 0: all */
     bool (*progress)(void *user, int64_t done, int64_t total); /* tokens; false cancels */
+    /* After each window of a model with experts: how often each was chosen in it, [n_layers, n_experts]. */
+    void (*on_use)(void *user, const int64_t *count, int64_t n_layers, int64_t n_experts);
     void *user;
 } cadre_eval_options;
 
@@ -261,6 +265,14 @@ typedef struct cadre_eval_result {
 CADRE_API cadre_err cadre_eval(cadre_model *model, const char *text, size_t n, const cadre_eval_options *options,
                                cadre_eval_result *out, cadre_error *err);
 CADRE_API void cadre_eval_result_free(cadre_eval_result *r);
+
+/* How much a window's group (the domain of its text) tells of the experts its tokens go to: mutual information in bits
+ * for each layer and, in the last element, its mean over the layers with experts; groups weigh the same. p: share of
+ * `permutations` relabellings of whole windows that reach as much, the observed one counted. count [n_windows,
+ * n_layers, n_experts], group [n_windows] below n_groups; bits, p [n_layers + 1]. Deterministic. */
+CADRE_API cadre_err cadre_associate(const int64_t *count, const int *group, int64_t n_windows, int n_groups,
+                                    int64_t n_layers, int64_t n_experts, int permutations, double *bits, double *p,
+                                    cadre_error *err);
 
 typedef struct cadre_compare_result {
     double kl, kl_max;     /* KL(reference || model) in nats: mean and maximum over tokens */
@@ -372,16 +384,24 @@ typedef struct cadre_train_progress {
     double router_entropy; /* of single tokens' routing scores in nats, mean over tokens (of the step's last
                               micro-batch) and MoE layers */
     uint64_t memory;       /* bytes planned: weights, gradients, optimizer, activations of a micro-batch */
-    int n_domains;         /* eval: held-out bits per byte of each domain, NaN if it has none */
+    /* Tokens of each expert in this step, [n_layers, n_experts] (zeros in dense layers), given about a hundred times a
+     * run, in steps that depend on the description alone; else NULL. */
+    const int64_t *load;
+    int64_t n_layers, n_experts;
+    double bits_per_byte; /* eval: of all held-out text looked at */
+    int n_domains;        /* eval: held-out bits per byte of each domain, NaN if it has none */
     const char *const *domain_names;
     const double *domain_bits;
 } cadre_train_progress;
 
 typedef struct cadre_train_options {
     const char *config;      /* a training description; see models/ and README */
-    const char *const *data; /* text files, one a domain */
+    const char *const *data; /* text files: FILE (its name names the domain) or DOMAIN=FILE; those of one domain follow
+                                each other */
     int n_data;
-    const char *out; /* the model to make; checkpoint, log and token files are kept beside it */
+    const char *init;   /* NULL, or a GGUF model of the same description: its vocabulary and weights to start from */
+    const char *out;    /* the model to make; checkpoint, log and token files are kept beside it */
+    const char *shared; /* NULL, or a folder for vocabulary and token files that several runs share */
     bool resume;
     int64_t tokens;                                                                /* 0: as the description says */
     int threads;                                                                   /* 0: physical cores */
@@ -398,6 +418,58 @@ CADRE_API char *cadre_train_progress_json(const cadre_train_progress *p);
 
 /* CADRE_E_CANCELLED when stopped by a callback: a checkpoint has been written. */
 CADRE_API cadre_err cadre_train(const cadre_train_options *options, cadre_error *err);
+
+typedef struct cadre_train_bench_options {
+    const char *config; /* a training description; texts are not needed: tokens are random */
+    int repeats;        /* steps that count, after one that does not; 1 to 100 (5) */
+    int threads;        /* 0: physical cores */
+    const char *isa;
+    bool (*cancel)(void *user);
+    void *user;
+} cadre_train_bench_options;
+
+CADRE_API cadre_train_bench_options cadre_train_bench_options_default(void);
+
+typedef struct cadre_train_bench_result {
+    cadre_spread tokens_per_s;
+    double flops_per_token;     /* forward and backward: products and attention (docs/FORMATS.md) */
+    double roof_f32, roof_bf16; /* FLOP/s of the product kernels on operands in cache, same run, all threads */
+    bool bf16, bf16_native;     /* what the description asks for; whether bf16 products have instructions here */
+    double utilisation;         /* tokens_per_s.median * flops_per_token / the roof of the precision in use */
+    const char *kernels;        /* level: "generic", "avx2", "avx512", "amx" */
+    uint64_t memory_planned;    /* weights, gradients, optimizer, activations */
+    uint64_t memory_resident;   /* of the process after the steps */
+} cadre_train_bench_result;
+
+/* Speed of whole training steps beside this machine's roofs. */
+CADRE_API cadre_err cadre_train_bench(const cadre_train_bench_options *options, cadre_train_bench_result *out,
+                                      cadre_error *err);
+
+/* ---- experiments: several variants of a training description, several seeds each ------------------------- */
+
+typedef struct cadre_experiment_progress {
+    const char *variant;
+    int64_t seed;
+    int run, n_runs;                  /* run counts from 1 */
+    double done;                      /* share of all tokens of all runs */
+    const cadre_train_progress *step; /* NULL: a finished run was found */
+} cadre_experiment_progress;
+
+typedef struct cadre_experiment_options {
+    const char *config;      /* an experiment description, docs/FORMATS.md */
+    const char *const *data; /* text files as for training */
+    int n_data;
+    const char *out; /* a folder: every run with its files; finished runs in it are kept, others go on */
+    int threads;     /* 0: physical cores */
+    const char *isa;
+    bool (*on_progress)(void *user, const cadre_experiment_progress *p);           /* false: checkpoint and stop */
+    bool (*on_prepare)(void *user, const char *what, int64_t done, int64_t total); /* false: stop */
+    void *user;
+} cadre_experiment_options;
+
+/* Trains what is not there yet. *json: one object with every variant's size, cost and runs, and means and deviations
+ * over seeds (fields: docs/FORMATS.md); freed with cadre_free. */
+CADRE_API cadre_err cadre_experiment(const cadre_experiment_options *options, char **json, cadre_error *err);
 
 #ifdef __cplusplus
 }

@@ -37,6 +37,7 @@ cadre_err cadre_chat_open(cadre_chat **out, cadre_model *m, const cadre_generate
     CHECK(err, m->tokenizer, CADRE_E_ARG, "chat: this model has no tokenizer");
     TRY(generate_session_options(g, &so, err));
     so.n_ctx = g->context ? g->context : min_i64(m->model->spec.n_ctx, USUAL_CONTEXT);
+    so.marks = true;
     cadre_chat *chat = calloc(1, sizeof *chat);
     CHECK(err, chat, CADRE_E_MEMORY, "no memory for a chat");
     *chat = (cadre_chat){.m = m, .kv = constant(g->kv, kv), .act = constant(g->act, act)};
@@ -102,7 +103,8 @@ static cadre_err reply(cadre_chat *chat, const int32_t *ids, size_t n, const cad
           "context: the conversation takes %zu tokens of the %lld there is room for; shorten it, or give the chat more "
           "context (the model's limit is %lld)",
           n, (long long)own.context, (long long)chat->m->model->spec.n_ctx);
-    session_rewind(chat->session, (int64_t)reused); /* also if generation fails before its first token */
+    /* Now, so that it holds also if generation fails before its first token. */
+    reused = (size_t)session_rewind(chat->session, (int64_t)reused);
     cadre_err rc = generate_over(chat->session, reused, chat->m, NULL, &own, g, err);
     remember(chat, ids, n, g);
     return rc;

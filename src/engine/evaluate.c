@@ -1,11 +1,11 @@
 /* Bits per byte and perplexity of a text, and how evenly it uses the experts. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/checked.h"
 #include "engine/likelihood.h"
 #include "engine/windows.h"
-#include "moe/balance.h"
 
 cadre_eval_options cadre_eval_options_default(void)
 {
@@ -15,8 +15,9 @@ cadre_eval_options cadre_eval_options_default(void)
 struct evaluation {
     struct windows windows;
     struct reader reader;
-    double *nats;   /* of one batch's rows: summed in row order, so that threads change nothing */
-    int64_t *count; /* [n_layer, router.n_expert] */
+    double *nats;    /* of one batch's rows: summed in row order, so that threads change nothing */
+    int64_t *count;  /* [n_layer, router.n_expert] */
+    int64_t *window; /* the same, of one window */
 };
 
 struct row_job {
@@ -34,15 +35,32 @@ static void score_row(void *arg, int64_t row, int worker)
     j->nats[row] = log_sum_exp(x, j->n_vocab) - (double)x[j->target[row]];
 }
 
-static void count_experts(struct evaluation *e)
+/* Of rows from … to of the batch just read. */
+static void count_rows(const struct routing *r, int64_t from, int64_t to, int64_t *count)
 {
-    const struct spec *s = &e->reader.m->model->spec;
-    for (int64_t l = 0; l < s->n_layer; l++)
-        if (e->reader.routing[l].id)
-            balance_count(&e->reader.routing[l], s->router.n_expert, e->count + l * s->router.n_expert);
+    for (; r && r->id; r = r->next)
+        for (int64_t i = from * r->k; i < to * r->k; i++)
+            if (r->wanted[i] >= 0)
+                count[r->wanted[i]]++;
 }
 
-static cadre_err add_batch(struct evaluation *e, const struct window_batch *b, cadre_eval_result *r, cadre_error *err)
+static void count_experts(struct evaluation *e, const struct window_batch *b, const cadre_eval_options *o)
+{
+    const struct spec *s = &e->reader.m->model->spec;
+    size_t n = (size_t)s->n_layer * (size_t)s->router.n_expert;
+    for (int64_t w = 0; n && w < b->n_seq; w++) {
+        memset(e->window, 0, n * sizeof *e->window);
+        for (int64_t l = 0; l < s->n_layer; l++)
+            count_rows(&e->reader.routing[l], b->row_start[w], b->row_start[w + 1], e->window + l * s->router.n_expert);
+        for (size_t i = 0; i < n; i++)
+            e->count[i] += e->window[i];
+        if (o->on_use)
+            o->on_use(o->user, e->window, s->n_layer, s->router.n_expert);
+    }
+}
+
+static cadre_err add_batch(struct evaluation *e, const struct window_batch *b, const cadre_eval_options *o,
+                           cadre_eval_result *r, cadre_error *err)
 {
     const struct cadre_model *m = e->reader.m;
     struct row_job job = {.target = b->target, .n_vocab = m->model->spec.n_vocab, .nats = e->nats};
@@ -54,7 +72,7 @@ static cadre_err add_batch(struct evaluation *e, const struct window_batch *b, c
         r->bytes += (int64_t)tokenizer_piece(m->tokenizer, b->target[i], false, &piece);
     }
     r->tokens += b->n_tok;
-    count_experts(e);
+    count_experts(e, b, o);
     return CADRE_OK;
 }
 
@@ -67,10 +85,11 @@ static cadre_err evaluate(struct evaluation *e, cadre_model *m, const char *text
     TRY(reader_open(&e->reader, m, &e->windows, err));
     e->nats = malloc((size_t)windows_batch(&e->windows) * sizeof *e->nats);
     e->count = calloc((size_t)s->n_layer * (size_t)max_i64(s->router.n_expert, 1), sizeof *e->count);
-    CHECK(err, e->nats && e->count, CADRE_E_MEMORY, "no memory for the results of %lld tokens",
+    e->window = calloc((size_t)s->n_layer * (size_t)max_i64(s->router.n_expert, 1), sizeof *e->window);
+    CHECK(err, e->nats && e->count && e->window, CADRE_E_MEMORY, "no memory for the results of %lld tokens",
           (long long)windows_batch(&e->windows));
     while (windows_next(&e->windows, &b)) {
-        TRY(add_batch(e, &b, r, err));
+        TRY(add_batch(e, &b, o, r, err));
         CHECK(err, !o->progress || o->progress(o->user, r->tokens, windows_total(&e->windows)), CADRE_E_CANCELLED,
               "stopped by the caller after %lld of %lld tokens", (long long)r->tokens,
               (long long)windows_total(&e->windows));
@@ -117,6 +136,7 @@ cadre_err cadre_eval(cadre_model *m, const char *text, size_t n, const cadre_eva
     windows_close(&e.windows);
     free(e.nats);
     free(e.count);
+    free(e.window);
     return rc;
 }
 

@@ -103,7 +103,7 @@ static cadre_err open_job(struct job *j, const char *prompt, cadre_error *err)
     CHECK(err, j->ids && j->candidates, CADRE_E_MEMORY, "no memory for a generation");
     if (j->lent) {
         CHECK(err, !so.all_logits && !so.routing, CADRE_E_ARG, "logits and routing: not offered over a kept session");
-        session_rewind(j->session, (int64_t)j->reused);
+        j->reused = (size_t)session_rewind(j->session, (int64_t)j->reused);
     } else {
         TRY(session_new(&j->session, j->m, &so, err));
     }
@@ -269,7 +269,9 @@ cadre_err generate_over(struct session *session, size_t reused, struct cadre_mod
     if (rc == CADRE_OK)
         rc = feed_prompt(&j, &logits, err);
     middle = clock_now();
-    fed = j.session ? session_position(j.session) - (int64_t)reused : 0;
+    fed = j.session ? session_position(j.session) - (int64_t)j.reused : 0;
+    if (rc == CADRE_OK && j.lent)
+        session_mark(j.session); /* the next prompt may go on from this one, but not from what is generated now */
     if (rc == CADRE_OK)
         rc = generate(&j, logits, err);
     if (rc == CADRE_E_CANCELLED) { /* what came before stays, also what was held back */

@@ -5,7 +5,8 @@
 #include "engine/session.h"
 
 /* cadre_generate over a session that already holds the first `reused` tokens of the prompt (fewer than all); what it
- * holds beyond them is forgotten. session NULL: one of its own, for this call. err must be given. */
+ * holds beyond them is forgotten. A model with states may keep fewer (session_rewind): g->n_reused says how many.
+ * session NULL: one of its own, for this call. err must be given. */
 cadre_err generate_over(struct session *session, size_t reused, struct cadre_model *m, const char *prompt,
                         const cadre_generate_options *o, cadre_generation *g, cadre_error *err);
 

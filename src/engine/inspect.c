@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "file/gguf.h"
 #include "model/family.h"
 #include "model/source.h"
@@ -46,7 +47,11 @@ cadre_err cadre_inspect(const char *path, cadre_model_info *out, cadre_error *er
     out->vocabulary = s.n_vocab;
     out->context = s.n_ctx;
     out->heads = s.n_head;
-    out->kv_heads = s.n_kv_head;
+    for (int64_t i = 0; i < s.n_layer; i++) {
+        struct layer_spec l = spec_layer(&s, i);
+        out->kv_heads = max_i64(out->kv_heads, l.n_kv_head);
+        out->recurrent_layers += l.attention == s.recurrent;
+    }
     out->head_dim = s.head_dim;
     out->experts = s.n_expert;
     out->experts_used = s.n_expert ? s.router.k : 0;

@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/rng.h"
+#include "engine/roof.h"
 #include "engine/session.h"
 
 enum { MAX_REPEATS = 100 };
@@ -53,54 +54,7 @@ static cadre_err read_bandwidth(const struct cadre_model *m, double *out, cadre_
     return CADRE_OK;
 }
 
-struct flop_job {
-    const struct kernels *k;
-    real *memory;
-};
-
-enum { TILE_M = 24, TILE_N = 64, TILE_K = 128, TILE_TURNS = 200 };
-enum { TILE_REALS = TILE_M * TILE_K + TILE_N * TILE_K + TILE_M * TILE_N };
-
-static void flop_item(void *arg, int64_t item, int worker)
-{
-    (void)worker;
-    struct flop_job *j = arg;
-    real *a = j->memory + item * TILE_REALS, *b = a + TILE_M * TILE_K, *c = b + TILE_N * TILE_K;
-    for (int i = 0; i < TILE_TURNS; i++)
-        j->k->gemm_f32(TILE_M, TILE_N, TILE_K, a, TILE_K, b, c, TILE_N, false);
-}
-
-/* The f32 matrix kernel on operands that stay in the first-level cache, all threads. */
-static cadre_err compute_roof(const struct cadre_model *m, double *out, cadre_error *err)
-{
-    struct arena a;
-    int n = 4 * pool_threads(m->pool);
-    TRY(arena_init(&a, (size_t)n * TILE_REALS * sizeof(real) + (1 << 20), err));
-    struct flop_job j = {&m->kernels, arena_alloc(&a, (size_t)n * TILE_REALS * sizeof(real))};
-    double flop = 2.0 * TILE_M * TILE_N * TILE_K * TILE_TURNS * n;
-    *out = 0;
-    for (int i = 0; i < 5; i++) {
-        double start = clock_now();
-        pool_run(m->pool, n, flop_item, &j);
-        *out = fmax(*out, flop / (clock_now() - start));
-    }
-    arena_destroy(&a);
-    return CADRE_OK;
-}
-
 /* ---- the model ----------------------------------------------------------------------------------------- */
-
-static int by_number(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static cadre_spread spread(double *x, int n)
-{
-    qsort(x, (size_t)n, sizeof *x, by_number);
-    return (cadre_spread){n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2, x[0], x[n - 1]};
-}
 
 static cadre_err check_cancel(const cadre_bench_options *o, cadre_error *err)
 {
@@ -152,13 +106,13 @@ cadre_err cadre_bench(cadre_model *m, const cadre_bench_options *o, cadre_bench_
     TRY(session_new(&s, m, &so, err)); /* first: what cannot run is refused without a wait */
     cadre_err rc = read_bandwidth(m, &out->read_bandwidth, err);
     if (rc == CADRE_OK)
-        rc = compute_roof(m, &out->compute_roof, err);
+        rc = roof_products(&m->kernels, m->pool, GEMM_F32, &out->compute_roof, err);
     for (int i = 0; i < o->repeats && rc == CADRE_OK; i++)
         rc = one_run(s, o, m->model->spec.n_vocab, (uint64_t)i, &prompt[i], &generate[i], err);
     session_free(s);
     TRY(rc);
-    out->prompt_tokens_per_s = spread(prompt, o->repeats);
-    out->tokens_per_s = spread(generate, o->repeats);
+    out->prompt_tokens_per_s = spread_of(prompt, o->repeats);
+    out->tokens_per_s = spread_of(generate, o->repeats);
     out->bandwidth_share = out->tokens_per_s.median * (double)out->bytes_per_token / out->read_bandwidth;
     double flop = 2.0 * (double)spec_count(&m->model->spec).active_parameters;
     out->compute_share = out->prompt_tokens_per_s.median * flop / out->compute_roof;

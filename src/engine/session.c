@@ -75,6 +75,7 @@ cadre_err session_new(struct session **out, struct cadre_model *m, const struct 
     s->opt = *o;
     struct kv_width width[MODEL_MAX_LAYERS];
     struct kv_layout layout = model_kv_layout(m->model, width, 1, o->n_ctx, o->kv);
+    layout.marks = o->marks;
     cadre_err rc = kv_new(&s->kv, &layout, err);
     if (rc == CADRE_OK && o->routing) {
         s->routing = calloc((size_t)spec->n_layer, sizeof *s->routing);
@@ -111,10 +112,16 @@ int64_t session_context(const struct session *s)
     return s->opt.n_ctx;
 }
 
-void session_rewind(struct session *s, int64_t position)
+int64_t session_rewind(struct session *s, int64_t position)
 {
     assert(position >= 0 && position <= s->position);
-    s->position = position;
+    return s->position = kv_rewind(s->kv, 0, position);
+}
+
+void session_mark(struct session *s)
+{
+    if (s->opt.marks)
+        kv_mark(s->kv, 0);
 }
 
 cadre_err session_feed(struct session *s, const int32_t *token, int64_t n, struct session_output *out, cadre_error *err)

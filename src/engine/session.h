@@ -13,6 +13,7 @@ struct session_options {
     bool block_activations; /* as in struct op_ctx */
     bool all_logits;        /* logits of every fed position, not only of the last */
     bool routing;
+    bool marks; /* room for session_mark */
 };
 
 struct session;
@@ -21,8 +22,12 @@ cadre_err session_new(struct session **out, struct cadre_model *m, const struct 
 void session_free(struct session *s);
 int64_t session_position(const struct session *s); /* tokens fed so far */
 int64_t session_context(const struct session *s);  /* tokens that there is room for */
-/* Back to a position already passed; what came after it is forgotten. */
-void session_rewind(struct session *s, int64_t position);
+/* Back to a position already passed; what came after it is forgotten. Layers that carry a state (recurrent ones) cannot
+ * undo a token: a session of a model that has some goes back to the mark, if it does not lie beyond, or else to 0.
+ * Returns the position it is at: what to feed from. */
+int64_t session_rewind(struct session *s, int64_t position);
+/* Remember this position as one to go back to, in place of the one before. Without options.marks nothing is. */
+void session_mark(struct session *s);
 
 /* What one chunk gave: rows first … first + n of the sequence. Valid until the next feed. */
 struct session_output {

@@ -3,7 +3,12 @@
 
 #include <string.h>
 
-static const struct attention_kind *const kinds[] = {&attention_grouped, &attention_mla};
+static const struct attention_kind *const kinds[] = {
+    &attention_grouped,
+    &attention_mla,
+    &attention_delta_net,
+    &attention_short_conv,
+};
 
 const struct attention_kind *attention_kind_at(int i)
 {
@@ -53,4 +58,23 @@ struct tensor *attend_rows(struct op_ctx *c, const struct attend *a, struct tens
     if (a->b->kv)
         return attend_cached(c, a, q, k, v, &shape);
     return op_attention(c, q, k, v ? v : op_slice_cols(c, k, 0, shape.v_dim), &shape);
+}
+
+void attend_states(struct op_ctx *c, const struct attend *a, int n, const int64_t *size, struct recurrence *r)
+{
+    const struct batch *b = a->b;
+    real **states = b->kv ? op_struct(c, (size_t)(n * b->n_seq) * sizeof *states) : NULL;
+    for (int i = 0; i < n; i++)
+        r[i] = (struct recurrence){b->n_seq, b->row_start, b->kv ? states + i * b->n_seq : NULL};
+    for (int64_t s = 0; b->kv && !c->dry && s < b->n_seq; s++) {
+        real *at = kv_state(b->kv, a->layer, b->slot[s], a->first[s], b->row_start[s + 1] - b->row_start[s]);
+        for (int i = 0; i < n; at += size[i++])
+            states[i * b->n_seq + s] = at;
+    }
+}
+
+cadre_err attention_check_taps(int64_t taps, const char *key, cadre_error *err)
+{
+    CHECK(err, taps >= 2 && taps <= 256, CADRE_E_FORMAT, "%s: expected 2 to 256, found %lld", key, (long long)taps);
+    return CADRE_OK;
 }

@@ -29,8 +29,10 @@ struct attention_kind {
 const struct attention_kind *attention_kind_find(const char *name); /* NULL if unknown */
 const struct attention_kind *attention_kind_at(int i);              /* NULL past the end */
 
-extern const struct attention_kind attention_grouped; /* attention/grouped.c: grouped-query (Ainslie et al. 2023) */
-extern const struct attention_kind attention_mla;     /* attention/mla.c: multi-head latent (DeepSeek-V2, 2024) */
+extern const struct attention_kind attention_grouped;   /* attention/grouped.c: grouped-query (Ainslie et al. 2023) */
+extern const struct attention_kind attention_delta_net; /* attention/delta_net.c: gated delta rule (Yang et al. 2024) */
+extern const struct attention_kind attention_short_conv; /* attention/short_conv.c: gated short convolution (LFM2) */
+extern const struct attention_kind attention_mla;        /* attention/mla.c: multi-head latent (DeepSeek-V2, 2024) */
 
 /* ---- for those who write kinds */
 
@@ -41,5 +43,10 @@ struct tensor *model_norm(struct op_ctx *c, const struct spec *s, struct tensor 
  */
 struct tensor *attend_rows(struct op_ctx *c, const struct attend *a, struct tensor *q, struct tensor *k,
                            struct tensor *v, struct attention shape);
+/* The sequences of the batch for n operators that carry a state. In the cache their states follow each other, the i-th
+ * after size[0] + … + size[i - 1] reals. Without a cache all start from zeros. Once in a forward pass. */
+void attend_states(struct op_ctx *c, const struct attend *a, int n, const int64_t *size, struct recurrence *r);
+/* How many rows a convolution sees; key: the name of its key */
+cadre_err attention_check_taps(int64_t taps, const char *key, cadre_error *err);
 
 #endif

@@ -20,6 +20,8 @@ enum kind {
     KIND_ATTENTION, /* an attention kind by its name */
     KIND_QK_NORM,
     KIND_NORM,
+    KIND_LAYERS,   /* only listed, a number for each layer */
+    KIND_SECTIONS, /* up to four numbers */
     KIND_SCHEDULE, /* of the number of active experts, by its name */
     KIND_SLICES,   /* "1,1,2" */
 };
@@ -60,6 +62,18 @@ static const struct key keys[] = {
     {"attention.sliding_window", KEY_WINDOW, KIND_I64, F(window), DENSE_TOO, 0},
     {"attention.sliding_window_pattern", KEY_WINDOW, KIND_I64, F(window_period), DENSE_TOO, F(slides)},
     {"attention.sliding_window_full_first", KEY_OWN, KIND_BOOL, F(window_full_first), DENSE_TOO, 0},
+    {"attention.gate", KEY_OWN, KIND_BOOL, F(attention_gate), DENSE_TOO, 0},
+    {"attention.recurrent_kind", KEY_OWN, KIND_ATTENTION, F(recurrent), DENSE_TOO, 0},
+    {"attention.recurrent_layers", KEY_DELTA, KIND_LAYERS, F(recurrent_at), DENSE_TOO, F(recurrent_at)},
+    {"full_attention_interval", KEY_DELTA, KIND_I64, F(recurrent_period), DENSE_TOO, 0},
+    {"ssm.conv_kernel", KEY_DELTA, KIND_I64, F(delta.taps), DENSE_TOO, 0},
+    {"ssm.state_size", KEY_DELTA, KIND_I64, F(delta.k_dim), DENSE_TOO, 0},
+    {"ssm.group_count", KEY_DELTA, KIND_I64, F(delta.k_heads), DENSE_TOO, 0},
+    {"ssm.time_step_rank", KEY_DELTA, KIND_I64, F(delta.v_heads), DENSE_TOO, 0},
+    {"ssm.inner_size", KEY_DELTA, KIND_I64, F(delta.inner), DENSE_TOO, 0},
+    {"ssm.tiled", KEY_OWN, KIND_BOOL, F(delta.tiled), DENSE_TOO, 0},
+    {"ssm.joined_gates", KEY_OWN, KIND_BOOL, F(delta.joined_gates), DENSE_TOO, 0},
+    {"shortconv.l_cache", KEY_SHORT_CONV, KIND_I64, F(conv_taps), DENSE_TOO, 0},
     {"attention.q_lora_rank", KEY_LATENT, KIND_I64, F(q_rank), DENSE_TOO, 0},
     {"attention.kv_lora_rank", KEY_LATENT, KIND_I64, F(kv_rank), DENSE_TOO, 0},
     {"attention.qk_norm", KEY_OWN, KIND_QK_NORM, F(qk_norm), DENSE_TOO, 0},
@@ -68,6 +82,7 @@ static const struct key keys[] = {
     {"attention.output_bias", KEY_OWN, KIND_BOOL, F(o_bias), DENSE_TOO, 0},
     {"attention.sinks", KEY_OWN, KIND_BOOL, F(sinks), DENSE_TOO, 0},
     {"rope.dimension_count", KEY_COMMON, KIND_I64, F(n_rot), 0, 0},
+    {"rope.dimension_sections", KEY_SECTIONS, KIND_SECTIONS, F(rope_sections), DENSE_TOO, 0},
     {"rope.freq_base", KEY_COMMON, KIND_REAL, F(rope_base), 0, 0},
     {"rope.none", KEY_OWN, KIND_BOOL, F(no_rope), DENSE_TOO, 0},
     {"rope.pairs", KEY_OWN, KIND_BOOL, F(rope_pairs), DENSE_TOO, 0},
@@ -256,6 +271,21 @@ static cadre_err read_number(const struct gguf *g, const char *key, void *field,
                      "%s: expected 1 (softmax), 2 (sigmoid) or 3 (top-k, then softmax), found %lld", key, (long long)n);
 }
 
+/* Missing ones are zeros. */
+static cadre_err read_sections(const struct gguf *g, const char *key, int32_t *field, bool *found, cadre_error *err)
+{
+    const int64_t *values;
+    int64_t n;
+    TRY(gguf_get_i64s(g, key, &values, &n, found, err));
+    CHECK(err, !*found || n <= 4, CADRE_E_FORMAT, "%s: expected at most 4 numbers, found %lld", key, (long long)n);
+    for (int64_t i = 0; *found && i < n; i++) {
+        CHECK(err, values[i] >= 0 && values[i] <= INT32_MAX, CADRE_E_FORMAT, "%s[%lld]: expected 0 to %d, found %lld",
+              key, (long long)i, INT32_MAX, (long long)values[i]);
+        field[i] = (int32_t)values[i];
+    }
+    return CADRE_OK;
+}
+
 static cadre_err read_key(const struct gguf *g, const char *key, void *field, enum kind kind, bool *found,
                           cadre_error *err)
 {
@@ -272,6 +302,13 @@ static cadre_err read_key(const struct gguf *g, const char *key, void *field, en
     case KIND_INT:
     case KIND_GATING:
         return read_number(g, key, field, kind, found, err);
+    case KIND_SECTIONS:
+        return read_sections(g, key, field, found, err);
+    case KIND_LAYERS: /* arrays are read before */
+        *found = false;
+        CHECK(err, !gguf_has(g, key), CADRE_E_FORMAT, "%s: expected a number for each layer, found a single value",
+              key);
+        return CADRE_OK;
     default:
         return read_name(g, key, field, kind, found, err);
     }
@@ -385,6 +422,10 @@ static cadre_err write_key(struct gguf_writer *w, const char *key, const void *f
         if (!has_number(*(const struct router *const *)field, &number))
             return CADRE_OK;
         return gguf_put_u32(w, key, (uint32_t)number, err);
+    case KIND_SECTIONS:
+        return gguf_put_i32s(w, key, field, 4, err);
+    case KIND_LAYERS: /* written as a list, or says nothing */
+        return CADRE_OK;
     case KIND_ROUTER:
         text = (*(const struct router *const *)field)->name;
         break;
@@ -445,6 +486,16 @@ static bool says_something(const struct key *k, const struct spec *s)
         return s->n_expert > 0;
     if (starts_with(k->name, "attention.sliding_window"))
         return s->window > 0 && (k->field != F(window_period) || s->window_period > 0 || s->slides.given);
+    if (k->group == KEY_SHORT_CONV)
+        return s->recurrent == &attention_short_conv;
+    if (starts_with(k->name, "ssm."))
+        return s->recurrent == &attention_delta_net;
+    if (k->field == F(recurrent) || k->field == F(recurrent_at))
+        return s->recurrent;
+    if (k->field == F(recurrent_period))
+        return s->recurrent_period > 0;
+    if (k->kind == KIND_SECTIONS)
+        return s->rope_sections[0] || s->rope_sections[1] || s->rope_sections[2] || s->rope_sections[3];
     if (k->field == F(logit_softcap))
         return s->logit_softcap != 0;
     if (starts_with(k->name, "rope.scaling."))
@@ -501,6 +552,10 @@ static bool equal(const struct spec *a, const struct spec *b, const struct key *
     case KIND_QK_NORM:
     case KIND_NORM:
         return *(const int *)x == *(const int *)y;
+    case KIND_SECTIONS:
+        return memcmp(x, y, sizeof a->rope_sections) == 0;
+    case KIND_LAYERS:
+        return !a->recurrent_at.given && !b->recurrent_at.given;
     case KIND_SLICES:
         return memcmp(x, y, sizeof(struct slice_pattern)) == 0;
     default:

@@ -5,7 +5,8 @@
  * A row is as many numbers as its layer's width says in the cache's format, filled up to whole blocks of it. F32 rows
  * (reals in the float64 build) are handed out in place; others are decoded block by block into the reader's scratch, so
  * a compressed cache is never expanded whole. Storing at a position makes it the last one of its layer and sequence:
- * going back is storing again. */
+ * going back is storing again.
+ * States are a block of their own, [sequence][layer], and another of that size where marks keep them. */
 #include "model/kv.h"
 
 #include <assert.h>
@@ -19,13 +20,18 @@ struct kv_layer {
     struct kv_width width;
     size_t k_row, v_row; /* bytes */
     size_t at;           /* of its first sequence in data */
+    int64_t state_at;    /* of its state among those of a sequence */
 };
 
 struct kv_cache {
     struct kv_layout layout;
     struct kv_layer *layer; /* [n_layer] */
     unsigned char *data;
-    int64_t *length; /* [n_layer, n_seq] positions stored */
+    int64_t *length;       /* [n_layer, n_seq] positions stored, or that a state has seen */
+    int64_t state_size;    /* reals a sequence */
+    int64_t stateful;      /* a layer with a state; -1: none has */
+    real *states, *marked; /* [n_seq, state_size] or NULL */
+    int64_t *mark;         /* [n_seq] position of what `marked` holds; -1: nothing */
     struct arena arena;
 };
 
@@ -51,17 +57,21 @@ static cadre_err check_layout(const struct kv_layout *l, cadre_error *err)
     return CADRE_OK;
 }
 
-/* Where each layer begins; *bytes is the sum. */
-static cadre_err place_layers(const struct kv_layout *l, struct kv_layer *layer, uint64_t *bytes, cadre_error *err)
+/* Where each layer begins; *bytes is the sum of what positions take, *state_size that of what a sequence carries. */
+static cadre_err place_layers(const struct kv_layout *l, struct kv_layer *layer, uint64_t *bytes, int64_t *state_size,
+                              cadre_error *err)
 {
     *bytes = 0;
+    *state_size = 0;
     for (int64_t i = 0; i < l->n_layer; i++) {
         struct kv_width width = l->width[i];
         uint64_t position, sequence, all;
-        CHECK(err, width.k > 0 && width.v >= 0, CADRE_E_ARG,
-              "KV cache, layer %lld: expected at least one number per position, found %lld + %lld", (long long)i,
-              (long long)width.k, (long long)width.v);
-        layer[i] = (struct kv_layer){.width = width, .at = *bytes};
+        CHECK(err,
+              width.k >= 0 && width.v >= 0 && width.state >= 0 && (width.k > 0 || (width.v == 0 && width.state > 0)),
+              CADRE_E_ARG,
+              "KV cache, layer %lld: expected at least one number per position or sequence, found %lld + %lld, %lld",
+              (long long)i, (long long)width.k, (long long)width.v, (long long)width.state);
+        layer[i] = (struct kv_layer){.width = width, .at = *bytes, .state_at = *state_size};
         CHECK(err,
               row_bytes(l->type, width.k, &layer[i].k_row) && row_bytes(l->type, width.v, &layer[i].v_row) &&
                   add_ok(layer[i].k_row, layer[i].v_row, &position) &&
@@ -69,7 +79,33 @@ static cadre_err place_layers(const struct kv_layout *l, struct kv_layer *layer,
                   add_ok(*bytes, all, bytes) && *bytes < (uint64_t)1 << 46,
               CADRE_E_MEMORY, "KV cache: %lld sequences of %lld positions do not fit any memory", (long long)l->n_seq,
               (long long)l->n_ctx);
+        CHECK(err, width.state < (int64_t)1 << 46 && (*state_size += width.state) < (int64_t)1 << 46, CADRE_E_MEMORY,
+              "KV cache, layer %lld: a state of %lld numbers does not fit any memory", (long long)i,
+              (long long)width.state);
     }
+    return CADRE_OK;
+}
+
+/* Memory for all rows and states. Sizes are known to be small now, but not their product. */
+static cadre_err reserve(struct kv_cache *kv, uint64_t bytes, cadre_error *err)
+{
+    const struct kv_layout *l = &kv->layout;
+    uint64_t states, all;
+    CHECK(err,
+          mul_ok((uint64_t)kv->state_size * sizeof(real), (uint64_t)l->n_seq, &states) && states < (uint64_t)1 << 46 &&
+              add_ok(bytes, (l->marks ? 2 : 1) * states, &all) && all < (uint64_t)1 << 46,
+          CADRE_E_MEMORY, "KV cache: the states of %lld sequences do not fit any memory", (long long)l->n_seq);
+    kv->length = calloc((size_t)(l->n_layer * l->n_seq), sizeof *kv->length);
+    kv->mark = calloc((size_t)l->n_seq, sizeof *kv->mark);
+    CHECK(err, kv->length && kv->mark, CADRE_E_MEMORY, "no memory for a KV cache");
+    TRY(arena_init(&kv->arena, all + 3 * 128, err)); /* room for alignment and the sanitizer's red zones */
+    kv->data = arena_alloc(&kv->arena, bytes);
+    if (states > 0)
+        kv->states = arena_alloc(&kv->arena, states);
+    if (states > 0 && l->marks)
+        kv->marked = arena_alloc(&kv->arena, states);
+    for (int64_t s = 0; s < l->n_seq; s++)
+        kv->mark[s] = -1;
     return CADRE_OK;
 }
 
@@ -85,18 +121,17 @@ cadre_err kv_new(struct kv_cache **out, const struct kv_layout *layout, cadre_er
     kv->layer = calloc((size_t)layout->n_layer, sizeof *kv->layer);
     cadre_err rc = kv->layer ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a KV cache");
     if (rc == CADRE_OK)
-        rc = place_layers(layout, kv->layer, &bytes, err);
-    if (rc == CADRE_OK) { /* sizes are known to be small now */
-        kv->length = calloc((size_t)(layout->n_layer * layout->n_seq), sizeof *kv->length);
-        rc = kv->length ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a KV cache");
-    }
+        rc = place_layers(layout, kv->layer, &bytes, &kv->state_size, err);
     if (rc == CADRE_OK)
-        rc = arena_init(&kv->arena, bytes + 128, err); /* room for the sanitizer's red zone */
+        rc = reserve(kv, bytes, err);
     if (rc != CADRE_OK) {
         kv_free(kv);
         return rc;
     }
-    kv->data = arena_alloc(&kv->arena, bytes);
+    kv->stateful = -1;
+    for (int64_t i = 0; i < layout->n_layer; i++)
+        if (kv->layer[i].width.state > 0)
+            kv->stateful = i;
     *out = kv;
     return CADRE_OK;
 }
@@ -108,6 +143,7 @@ void kv_free(struct kv_cache *kv)
     arena_destroy(&kv->arena);
     free(kv->layer);
     free(kv->length);
+    free(kv->mark);
     free(kv);
 }
 
@@ -213,4 +249,46 @@ static void view_block(void *self, int64_t seq, int64_t b, real *scratch, const 
 struct kv_view kv_layer_view(struct kv_layer_view *storage)
 {
     return (struct kv_view){.self = storage, .block = view_block, .decodes = storage->kv->layout.type != DTYPE_F32};
+}
+
+real *kv_state(struct kv_cache *kv, int64_t layer, int64_t seq, int64_t position, int64_t n)
+{
+    int64_t *length = find_rows(kv, layer, seq).length;
+    const struct kv_layer *l = &kv->layer[layer];
+    real *state = kv->states + seq * kv->state_size + l->state_at;
+    if (n == 0)
+        return state;
+    assert(position == 0 || position == *length);
+    if (position == 0) { /* another sequence begins */
+        memset(state, 0, (size_t)l->width.state * sizeof *state);
+        kv->mark[seq] = -1;
+    }
+    *length = position + n;
+    return state;
+}
+
+void kv_mark(struct kv_cache *kv, int64_t seq)
+{
+    if (kv->stateful < 0)
+        return;
+    assert(kv->marked && seq >= 0 && seq < kv->layout.n_seq);
+    memcpy(kv->marked + seq * kv->state_size, kv->states + seq * kv->state_size,
+           (size_t)kv->state_size * sizeof *kv->marked);
+    kv->mark[seq] = kv->length[kv->stateful * kv->layout.n_seq + seq];
+}
+
+int64_t kv_rewind(struct kv_cache *kv, int64_t seq, int64_t position)
+{
+    assert(position >= 0 && seq >= 0 && seq < kv->layout.n_seq);
+    if (kv->stateful < 0 || position >= kv->length[kv->stateful * kv->layout.n_seq + seq])
+        return position;
+    int64_t mark = kv->mark[seq];
+    if (mark < 0 || mark > position)
+        return 0; /* states become zeros, and a later mark void, when the first row arrives */
+    memcpy(kv->states + seq * kv->state_size, kv->marked + seq * kv->state_size,
+           (size_t)kv->state_size * sizeof *kv->states);
+    for (int64_t i = 0; i < kv->layout.n_layer; i++)
+        if (kv->layer[i].width.state > 0)
+            kv->length[i * kv->layout.n_seq + seq] = mark;
+    return mark;
 }

@@ -1,4 +1,5 @@
-/* The KV cache: keys and values of past positions, per sequence and layer, in a number format. */
+/* The KV cache: keys and values of past positions, per sequence and layer, in a number format; and the states of layers
+ * that carry one instead: reals always, as many however long the sequence is. */
 #ifndef CADRE_MODEL_KV_H
 #define CADRE_MODEL_KV_H
 
@@ -8,14 +9,17 @@
 
 struct kv_cache;
 
-/* Numbers per position of one layer. v = 0: values are not stored, they are the first numbers of the keys. */
+/* Numbers of one layer: per position, and per sequence. v = 0: values are not stored, they are the first numbers of the
+ * keys. */
 struct kv_width {
     int64_t k, v;
+    int64_t state;
 };
 
 struct kv_layout {
     int64_t n_layer, n_seq, n_ctx; /* room for n_seq sequences of n_ctx positions */
     const struct kv_width *width;  /* [n_layer], copied */
+    bool marks;                    /* room for kv_mark */
     enum dtype type;               /* F32, F16, BF16, Q8_0; rows are filled up with zeros to whole blocks */
 };
 
@@ -32,5 +36,15 @@ struct kv_layer_view {
     const int32_t *slot;
 };
 struct kv_view kv_layer_view(struct kv_layer_view *storage);
+
+/* The state of a layer as `position` rows of a sequence left it, zeros before the first; the caller takes it n rows
+ * further. With n = 0 it is not to be touched. */
+real *kv_state(struct kv_cache *kv, int64_t layer, int64_t seq, int64_t position, int64_t n);
+/* Keys and values can be gone back over, a state cannot: it is where its sequence is, or where it was marked. A
+ * sequence has one mark; marking again moves it. */
+void kv_mark(struct kv_cache *kv, int64_t seq);
+/* Make a sequence ready to go on from `position` or, where states do not allow that, from the last position before it
+ * that they remember: the mark, or 0. Returns which. */
+int64_t kv_rewind(struct kv_cache *kv, int64_t seq, int64_t position);
 
 #endif

@@ -139,6 +139,24 @@ void model_finish(struct model *m)
         m->output = m->embedding;
 }
 
+static double first_value(struct rng *rng, const struct param *p, const struct spec *s, double std)
+{
+    switch (p->def->init) {
+    case INIT_ONE:
+        return 1;
+    case INIT_ZERO:
+        return 0;
+    case INIT_RESIDUAL:
+        return std / sqrt(2.0 * (double)s->n_layer) * rng_normal(rng);
+    case INIT_TAPS:
+        return rng_normal(rng) / sqrt((double)tensor_cols(&p->t));
+    case INIT_DECAY:
+        return -1 - 15 * rng_uniform(rng);
+    default:
+        return std * rng_normal(rng);
+    }
+}
+
 cadre_err model_new(struct model **out, const struct spec *spec, uint64_t seed, real init_std, bool with_grad,
                     cadre_error *err)
 {
@@ -154,10 +172,8 @@ cadre_err model_new(struct model **out, const struct spec *spec, uint64_t seed, 
     rng_seed(&rng, seed);
     for (int64_t i = 0; i < m->n_params; i++) {
         struct param *p = &m->params[i];
-        enum tensor_init init = p->def->init;
-        double std = (double)init_std / (init == INIT_RESIDUAL ? sqrt(2.0 * (double)spec->n_layer) : 1.0);
         for (int64_t j = 0, n = tensor_count(&p->t); j < n; j++)
-            p->t.x[j] = (real)(init == INIT_ONE ? 1.0 : init == INIT_ZERO ? 0.0 : std * rng_normal(&rng));
+            p->t.x[j] = (real)first_value(&rng, p, spec, (double)init_std);
     }
     model_finish(m);
     *out = m;
@@ -172,7 +188,7 @@ struct kv_layout model_kv_layout(const struct model *m, struct kv_width *width, 
         struct layer_spec l = spec_layer(s, i);
         width[i] = l.attention->cache(s, &l, m->mla);
     }
-    return (struct kv_layout){s->n_layer, n_seq, n_ctx, width, type};
+    return (struct kv_layout){.n_layer = s->n_layer, .n_seq = n_seq, .n_ctx = n_ctx, .width = width, .type = type};
 }
 
 void model_free(struct model *m)

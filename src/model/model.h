@@ -11,6 +11,17 @@
  * the matrices that would do it absorbed into query and output, with only the latent row in the cache. */
 enum mla_form { MLA_ABSORBED, MLA_PLAIN };
 
+struct delta_weights {
+    struct weight qkvz, qkv, z;       /* the first or the others */
+    struct weight gates, beta, alpha; /* likewise */
+    struct weight out;
+    struct tensor *dt, *a, *norm; /* [v_heads], [v_heads], [v_dim] */
+};
+
+struct short_conv_weights {
+    struct weight in, out;
+};
+
 /* Tensors that a layer does not have are NULL, or have n = 0. */
 struct layer {
     struct tensor *attn_norm, *ffn_norm;
@@ -22,6 +33,9 @@ struct layer {
     struct weight q_a, q_b, kv_a; /* latent attention: [q_rank, d], [heads, q_rank], [kv_rank + n_rot, d] */
     struct weight k_b, v_b;       /* a matrix per head: [kv_rank, head_dim - n_rot], [v_dim, kv_rank] */
     struct tensor *q_a_norm, *kv_a_norm;
+    struct tensor *taps; /* [channels, taps] of a convolution */
+    struct delta_weights delta;
+    struct short_conv_weights conv;
     struct expert_weights ffn; /* dense layers */
     struct moe_layer moe;      /* MoE layers */
 };

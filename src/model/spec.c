@@ -30,10 +30,19 @@ static bool slides(const struct spec *s, int64_t layer)
     return layer % s->window_period != (s->window_full_first ? 0 : s->window_period - 1);
 }
 
+static bool recurs(const struct spec *s, int64_t layer)
+{
+    if (!s->recurrent)
+        return false;
+    if (s->recurrent_at.given)
+        return s->recurrent_at.at[layer] != 0;
+    return s->recurrent_period <= 0 || (layer + 1) % s->recurrent_period != 0;
+}
+
 struct layer_spec spec_layer(const struct spec *s, int64_t layer)
 {
     return (struct layer_spec){
-        .attention = s->attention,
+        .attention = recurs(s, layer) ? s->recurrent : s->attention,
         .n_head = at(&s->n_head_at, layer, s->n_head),
         .n_kv_head = at(&s->n_kv_head_at, layer, s->n_kv_head),
         .window = s->window > 0 && slides(s, layer) ? s->window : 0,
@@ -93,6 +102,9 @@ void spec_defaults(struct spec *s)
         s->window_full_first = false;
         s->slides.given = false;
     }
+    if (!s->recurrent || s->recurrent_at.given)
+        s->recurrent_period = 0;
+    s->recurrent_at.given = s->recurrent && s->recurrent_at.given;
     s->moe_period = s->n_expert > 0 && s->moe_period ? s->moe_period : 1;
     s->router.n_expert = s->n_expert > 0 ? spec_choices(s) : 0;
     s->router.n_light = s->router.n_expert - s->n_expert;
@@ -157,6 +169,8 @@ static cadre_err check_position(const struct spec *s, cadre_error *err)
           "rope.scaling.yarn_log_multiplier: expected a number, found %g", (double)s->yarn_log_multiplier);
     CHECK(err, !(s->rope_freqs && s->rope_factors), CADRE_E_FORMAT,
           "rope_freqs.weight and rope_factors_short.weight: expected at most one set of divisors, found both");
+    for (int i = 0; i < 4; i++)
+        TRY(check_ranges(&(struct range){"rope.dimension_sections", s->rope_sections[i], 0, MAX_HEAD_DIM}, 1, err));
     if (s->rope_factors)
         TRY(check_ranges(&(struct range){"rope.scaling.original_context_length", s->yarn_ctx, 1, MAX_CTX}, 1, err));
     return spec_has_yarn(s) ? check_yarn(s, err) : CADRE_OK;
@@ -170,6 +184,7 @@ static cadre_err check_attention(const struct spec *s, cadre_error *err)
         {"qk_norm", s->qk_norm, QK_NORM_NONE, QK_NORM_FULL},
         {"attention.sliding_window", s->window, 0, MAX_CTX},
         {"attention.sliding_window_period", s->window_period, 0, MODEL_MAX_LAYERS},
+        {"full_attention_interval", s->recurrent_period, 0, MODEL_MAX_LAYERS},
     };
     TRY(check_ranges(r, sizeof r / sizeof *r, err));
     CHECK(err, s->attention, CADRE_E_FORMAT, "no attention kind is set");
@@ -280,6 +295,15 @@ static double yarn_magnitude(const struct spec *s)
     return spec_has_yarn(s) && s->yarn_log_multiplier == 0 ? 0.1 * log((double)s->yarn_factor) + 1 : 1;
 }
 
+/* Interleaved M-RoPE (Qwen3-VL): pair i follows axis i mod 3 (time, height, width) as long as that axis has pairs left.
+ * In a text all three are the position; what belongs to no axis stands still. */
+static bool pair_turns(const struct spec *s, int64_t i)
+{
+    const int32_t *n = s->rope_sections;
+    int64_t sum = (int64_t)n[0] + n[1] + n[2] + n[3];
+    return sum == 0 || i % sum < 3 * (int64_t)n[i % sum % 3];
+}
+
 /* θ_i = base^(-2i / n_rot) / divisor_i, then / linear; with YaRN (§3.2, §3.4) slow pairs are divided by the factor,
  * fast ones kept, those between mixed: θ_i' = (1 - γ) θ_i / s + γ θ_i, γ falling from 1 at `low` to 0 at `high`. */
 real spec_rope(const struct spec *s, const real *freqs, real *inv_freq)
@@ -297,7 +321,7 @@ real spec_rope(const struct spec *s, const real *freqs, real *inv_freq)
             double keep = 1 - fmin(1, fmax(0, ((double)i - low) / fmax(0.001, high - low)));
             theta = (1 - keep) * theta / factor + keep * theta;
         }
-        inv_freq[i] = (real)theta;
+        inv_freq[i] = pair_turns(s, i) ? (real)theta : 0;
     }
     return (real)((s->rope_attention_factor != 0 ? (double)s->rope_attention_factor : 1) * yarn_magnitude(s));
 }

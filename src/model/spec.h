@@ -21,6 +21,15 @@ struct layer_list {
     int32_t at[MODEL_MAX_LAYERS];
 };
 
+/* Gated DeltaNet (attention/delta_net.c) */
+struct delta_spec {
+    int64_t k_heads, v_heads;        /* v heads a multiple: several read one k head */
+    int64_t k_dim, inner;            /* width of a k head; of all v heads together */
+    int64_t taps;                    /* rows that the convolution sees, the row itself included */
+    bool tiled;                      /* v head h goes with k head h mod k_heads; else with h / (v_heads / k_heads) */
+    bool joined_input, joined_gates; /* how files cut the input matrices */
+};
+
 /* How many slices the experts of a layer have in turn, the pattern repeated over all; n = 0: each is one. */
 enum { SLICE_PATTERN = 32, MAX_SLICES = 64, SLICE_PATTERN_TEXT = 3 * SLICE_PATTERN };
 struct slice_pattern {
@@ -53,7 +62,8 @@ struct spec {
     int64_t n_head, n_kv_head, head_dim, v_dim;
     struct layer_list n_head_at, n_kv_head_at;
     bool qkv_bias, o_bias;
-    bool sinks; /* a learned score per head that takes weight and gives nothing (Xiao et al. 2023) */
+    bool attention_gate; /* attn_q gives for every head a query and a gate: the head's output times sigmoid(gate) */
+    bool sinks;          /* a learned score per head that takes weight and gives nothing (Xiao et al. 2023) */
     enum qk_norm qk_norm;
     bool qk_norm_after_rope;
     real attention_scale;     /* 0: 1 / √head_dim */
@@ -61,7 +71,13 @@ struct spec {
     int64_t window_period;    /* of each `period` layers one, the last, sees everything; 0: all slide */
     bool window_full_first;   /* not the last of each period but the first */
     struct layer_list slides; /* or listed: 1 slides, 0 sees everything */
-    int64_t q_rank, kv_rank;  /* multi-head latent attention: ranks of the query (0: full) and of keys and values */
+    /* layers that carry a state from row to row instead of keys and values */
+    const struct attention_kind *recurrent; /* their kind; NULL: there are none */
+    int64_t recurrent_period;               /* of each `period` layers the last attends, the others are recurrent */
+    struct layer_list recurrent_at;         /* or listed: 1 is recurrent, 0 attends */
+    int64_t conv_taps;                      /* short convolutions: rows seen, the row itself included */
+    struct delta_spec delta;
+    int64_t q_rank, kv_rank; /* multi-head latent attention: ranks of the query (0: full) and of keys and values */
 
     /* position: rotary embedding, stretched for contexts beyond those of pre-training */
     int64_t n_rot;
@@ -73,7 +89,9 @@ struct spec {
     real yarn_beta_fast, yarn_beta_slow; /* turns within yarn_ctx above / below which a pair is kept / stretched */
     real yarn_log_multiplier;            /* 0.1 · mscale_all_dim (DeepSeek-V2): scales scores instead of cos and sin */
     real rope_attention_factor;          /* cos and sin are multiplied by it (besides YaRN's own); 0 or 1 = none */
-    bool rope_freqs;                     /* a tensor of divisors of the frequencies exists (Llama 3.1) */
+    int32_t
+        rope_sections[4]; /* pairs that follow time, height, width, others (interleaved M-RoPE); zeros: plain rope */
+    bool rope_freqs;      /* a tensor of divisors of the frequencies exists (Llama 3.1) */
     bool
         rope_factors; /* two such tensors exist: for contexts up to yarn_ctx, and longer (LongRoPE, Ding et al. 2024) */
 

@@ -14,7 +14,14 @@ enum tensor_slot {
     SLOT_ROW,    /* struct tensor *, [1, d]; one dimension in files */
 };
 
-enum tensor_init { INIT_NORMAL, INIT_RESIDUAL /* normal / √(2 n_layer): adds to the residual */, INIT_ONE, INIT_ZERO };
+enum tensor_init {
+    INIT_NORMAL,
+    INIT_RESIDUAL, /* normal / √(2 n_layer): adds to the residual */
+    INIT_ONE,
+    INIT_ZERO,
+    INIT_TAPS,  /* normal, of variance 1 / taps: a convolution keeps the size of its input */
+    INIT_DECAY, /* even in -16 … -1: from heads that forget at once to heads that remember */
+};
 
 enum {
     TENSOR_KEEP_F32 = 1,    /* in files: what it decides is worth more than its bytes */

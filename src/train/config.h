@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "model/spec.h"
 
-enum { TRAIN_MAX_DOMAINS = 64, TRAIN_NAME = 64 };
+enum { TRAIN_MAX_DOMAINS = 64, TRAIN_MAX_TEXTS = 256, TRAIN_NAME = 64 };
 
 struct domain_weight {
     char name[TRAIN_NAME];

@@ -47,6 +47,21 @@ cadre_err domain_name(char out[TRAIN_NAME], const char *path, cadre_error *err)
     return CADRE_OK;
 }
 
+cadre_err domain_of(char out[TRAIN_NAME], const char *text, const char **path, cadre_error *err)
+{
+    const char *sign = strchr(text, '=');
+    size_t n = sign ? (size_t)(sign - text) : 0;
+    *path = text;
+    if (n == 0 || memchr(text, '/', n)) /* a path that happens to have a sign in it */
+        return domain_name(out, text, err);
+    CHECK(err, n < TRAIN_NAME && sign[1], CADRE_E_ARG, "%s: expected DOMAIN=FILE, the name of 1 to %d characters", text,
+          TRAIN_NAME - 1);
+    memcpy(out, text, n);
+    out[n] = 0;
+    *path = sign + 1;
+    return CADRE_OK;
+}
+
 /* A text mapped for reading. */
 struct text {
     char *p;
@@ -162,30 +177,57 @@ static bool up_to_date(const char *path, uint64_t vocab_hash, uint64_t text_hash
     return ok;
 }
 
-cadre_err token_file_make(const char *token_path, const char *text_path, const struct tokenizer *t, uint64_t vocab_hash,
-                          struct pool *pool, const struct data_progress *progress, cadre_error *err)
+/* One text: of its bytes. Several: of their lengths too, because where one ends decides what is a token. */
+static cadre_err hash_texts(const char *const *texts, int n_texts, struct header *h, cadre_error *err)
 {
-    struct text text;
-    struct atomic_file out = {0};
-    TRY(text_map(&text, text_path, err));
+    XXH3_state_t *state = XXH3_createState();
+    CHECK(err, state, CADRE_E_MEMORY, "no memory to hash the texts");
+    XXH3_64bits_reset(state);
     cadre_err rc = CADRE_OK;
-    struct header h = {.version = VERSION,
-                       .width = tokenizer_size(t) <= 65536 ? 2 : 4,
-                       .vocab_hash = vocab_hash,
-                       .text_hash = XXH3_64bits(text.p, text.n),
-                       .text_bytes = text.n};
+    for (int i = 0; i < n_texts && rc == CADRE_OK; i++) {
+        struct text text;
+        rc = text_map(&text, texts[i], err);
+        if (rc)
+            break;
+        uint64_t length = text.n;
+        if (n_texts > 1)
+            XXH3_64bits_update(state, &length, sizeof length);
+        XXH3_64bits_update(state, text.p, text.n);
+        h->text_bytes += text.n;
+        munmap(text.p, text.n);
+    }
+    h->text_hash = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return rc;
+}
+
+cadre_err token_file_make(const char *token_path, const char *const *texts, int n_texts, const struct tokenizer *t,
+                          uint64_t vocab_hash, struct pool *pool, const struct data_progress *progress,
+                          cadre_error *err)
+{
+    struct atomic_file out = {0};
+    struct header h = {.version = VERSION, .width = tokenizer_size(t) <= 65536 ? 2 : 4, .vocab_hash = vocab_hash};
+    cadre_err rc = CADRE_OK;
     memcpy(h.magic, magic, 8);
+    TRY(hash_texts(texts, n_texts, &h, err));
     if (up_to_date(token_path, vocab_hash, h.text_hash))
-        goto out;
-    TRY_OUT(atomic_file_open(&out, token_path, err));
+        return CADRE_OK;
+    TRY(atomic_file_open(&out, token_path, err));
     TRY_OUT(atomic_file_write(&out, &h, sizeof h, err));
-    TRY_OUT(encode_text(&out, &text, t, (int)h.width, pool, progress, text_path, &h.n, err));
+    for (int i = 0; i < n_texts; i++) {
+        struct text text;
+        uint64_t n = 0;
+        TRY_OUT(text_map(&text, texts[i], err));
+        rc = encode_text(&out, &text, t, (int)h.width, pool, progress, texts[i], &n, err);
+        munmap(text.p, text.n);
+        TRY_OUT(rc);
+        h.n += n;
+    }
     CHECK_OUT(err, fseek(out.f, 0, SEEK_SET) == 0, CADRE_E_IO, "%s: %s", token_path, strerror(errno));
     TRY_OUT(atomic_file_write(&out, &h, sizeof h, err));
     TRY_OUT(atomic_file_commit(&out, err));
 out:
     atomic_file_abort(&out);
-    munmap(text.p, text.n);
     return rc;
 }
 

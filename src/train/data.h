@@ -26,15 +26,18 @@ struct token_file {
 /* Which text belongs to which domain: the stem of the file name, or, for files named train.*, the name of their folder.
  */
 cadre_err domain_name(char out[TRAIN_NAME], const char *path, cadre_error *err);
+/* "name=path" names the domain itself; *path is then what follows. */
+cadre_err domain_of(char out[TRAIN_NAME], const char *text, const char **path, cadre_error *err);
 
-/* Tokenize text_path into token_path, unless it is there already and was made from the same text by the same vocabulary
- * (both are stamped with hashes). progress may return false to cancel. */
+/* Tokenize texts, one after the other, into token_path, unless it is there already and was made from the same texts by
+ * the same vocabulary (both are stamped with hashes). progress may return false to cancel. */
 struct data_progress {
     bool (*tell)(void *user, const char *what, int64_t done, int64_t total);
     void *user;
 };
-cadre_err token_file_make(const char *token_path, const char *text_path, const struct tokenizer *t, uint64_t vocab_hash,
-                          struct pool *pool, const struct data_progress *progress, cadre_error *err);
+cadre_err token_file_make(const char *token_path, const char *const *texts, int n_texts, const struct tokenizer *t,
+                          uint64_t vocab_hash, struct pool *pool, const struct data_progress *progress,
+                          cadre_error *err);
 cadre_err token_file_open(struct token_file *f, const char *path, int64_t n_vocab, cadre_error *err);
 void token_file_close(struct token_file *f);
 static inline int32_t token_at(const struct token_file *f, int64_t i)

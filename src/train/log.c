@@ -64,6 +64,18 @@ static json_t *number(double x)
     return isfinite(x) ? json_real(x) : json_null();
 }
 
+static json_t *load(const cadre_train_progress *p)
+{
+    json_t *layers = json_array();
+    for (int64_t l = 0; l < p->n_layers; l++) {
+        json_t *row = json_array();
+        for (int64_t e = 0; e < p->n_experts; e++)
+            json_array_append_new(row, json_integer((json_int_t)p->load[l * p->n_experts + e]));
+        json_array_append_new(layers, row);
+    }
+    return layers;
+}
+
 char *cadre_train_progress_json(const cadre_train_progress *p)
 {
     json_t *j = json_pack("{s:s, s:I, s:I, s:o}", "event", p->event, "step", (json_int_t)p->step, "tokens",
@@ -73,6 +85,7 @@ char *cadre_train_progress_json(const cadre_train_progress *p)
         for (int i = 0; i < p->n_domains; i++)
             json_object_set_new(bits, p->domain_names[i], number(p->domain_bits[i]));
         json_object_set_new(j, "bits_per_byte", bits);
+        json_object_set_new(j, "bits_per_byte_all", number(p->bits_per_byte));
     } else {
         json_object_set_new(j, "tokens_per_s", number(p->tokens_per_s));
         json_object_set_new(j, "lr", number(p->lr));
@@ -80,6 +93,8 @@ char *cadre_train_progress_json(const cadre_train_progress *p)
         json_object_set_new(j, "load_max_mean", number(p->load_max_mean));
         json_object_set_new(j, "load_entropy", number(p->load_entropy));
         json_object_set_new(j, "router_entropy", number(p->router_entropy));
+        if (p->load)
+            json_object_set_new(j, "load", load(p));
     }
     char *text = j ? json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(8)) : NULL;
     json_decref(j);

@@ -12,13 +12,16 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/fileio.h"
+#include "engine/roof.h"
 #include "model/family.h"
 #include "moe/balance.h"
 #include "train/checkpoint.h"
 #include "train/diversify.h"
+#include "train/experiment.h"
 #include "train/log.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
+#include "train/start.h"
 #include "train/vocabulary.h"
 
 /* Ways to keep experts evenly used: which terms of moe/balance.h are on. */
@@ -45,6 +48,10 @@ struct trainer {
     struct vocabulary vocab;
     struct domain domains[TRAIN_MAX_DOMAINS];
     int n_domains;
+    const char *text[TRAIN_MAX_TEXTS]; /* paths, of each the domain and the size */
+    int text_domain[TRAIN_MAX_TEXTS];
+    uint64_t text_bytes[TRAIN_MAX_TEXTS];
+    struct gguf *init; /* NULL: weights are new */
     struct sampler sampler;
     struct model *model;
     real *state_memory;
@@ -63,6 +70,7 @@ struct trainer {
     int64_t *count;                 /* [n_layer, n_expert] tokens per expert, this step */
     struct route_training training; /* of the present micro-batch */
     double router_entropy;          /* of the last micro-batch looked at */
+    struct rng *random;             /* measurement: tokens come from it, not from texts */
     uint64_t memory;                /* planned in all */
 };
 
@@ -70,9 +78,10 @@ struct trainer {
 
 static cadre_err make_paths(struct trainer *t, cadre_error *err)
 {
-    const char *out = t->opt->out;
-    bool ok = asprintf(&t->ckpt_path, "%s.ckpt", out) >= 0 && asprintf(&t->vocab_path, "%s.vocab", out) >= 0 &&
-              asprintf(&t->tokens_dir, "%s.tokens", out) >= 0 && asprintf(&t->log_path, "%s.log.jsonl", out) >= 0;
+    const char *out = t->opt->out, *shared = t->opt->shared;
+    bool ok = asprintf(&t->ckpt_path, "%s.ckpt", out) >= 0 && asprintf(&t->log_path, "%s.log.jsonl", out) >= 0 &&
+              asprintf(&t->vocab_path, "%s%s", shared ? shared : out, shared ? "/vocab" : ".vocab") >= 0 &&
+              asprintf(&t->tokens_dir, "%s%s", shared ? shared : out, shared ? "/tokens" : ".tokens") >= 0;
     CHECK(err, ok, CADRE_E_MEMORY, "%s: no memory for its name", out);
     CHECK(err, mkdir(t->tokens_dir, 0777) == 0 || errno == EEXIST, CADRE_E_IO, "%s: cannot be made: %s", t->tokens_dir,
           strerror(errno));
@@ -91,25 +100,39 @@ static int find_domain(const struct trainer *t, const char *name)
     return -1;
 }
 
-/* Names from the files, weights from [data]; without weights every byte counts the same. */
-static cadre_err make_domains(struct trainer *t, double *weights, cadre_error *err)
+/* The texts of the run by domain: names from the files, or given with them. */
+static cadre_err make_texts(struct trainer *t, cadre_error *err)
 {
     const cadre_train_options *o = t->opt;
-    CHECK(err, o->n_data > 0 && o->n_data <= TRAIN_MAX_DOMAINS, CADRE_E_ARG,
-          "data: expected 1 to %d text files, one a domain, found %d", TRAIN_MAX_DOMAINS, o->n_data);
-    double sum = 0;
+    CHECK(err, o->n_data > 0 && o->n_data <= TRAIN_MAX_TEXTS, CADRE_E_ARG,
+          "data: expected 1 to %d text files, found %d", TRAIN_MAX_TEXTS, o->n_data);
     for (int i = 0; i < o->n_data; i++) {
-        struct domain *d = &t->domains[i];
-        TRY(domain_name(d->name, o->data[i], err));
-        CHECK(err, find_domain(t, d->name) < 0, CADRE_E_ARG, "%s: a second file for domain %s; join them in one",
-              o->data[i], d->name);
-        t->n_domains++;
-        int fd;
-        uint64_t size;
-        TRY(file_open(o->data[i], &fd, &size, err));
+        char name[TRAIN_NAME];
+        int fd, d;
+        TRY(domain_of(name, o->data[i], &t->text[i], err));
+        d = find_domain(t, name);
+        if (d < 0) {
+            CHECK(err, t->n_domains < TRAIN_MAX_DOMAINS, CADRE_E_ARG, "data: expected at most %d domains",
+                  TRAIN_MAX_DOMAINS);
+            d = t->n_domains++;
+            strcpy(t->domains[d].name, name);
+        }
+        t->text_domain[i] = d;
+        TRY(file_open(t->text[i], &fd, &t->text_bytes[i], err));
         file_close(fd);
-        d->weight = t->cfg.n_domains ? -1 : (double)size;
     }
+    return CADRE_OK;
+}
+
+/* Weights from [data]; without any every byte counts the same. */
+static cadre_err make_domains(struct trainer *t, cadre_error *err)
+{
+    const cadre_train_options *o = t->opt;
+    double sum = 0;
+    for (int i = 0; i < t->n_domains; i++)
+        t->domains[i].weight = t->cfg.n_domains ? -1 : 0;
+    for (int i = 0; i < o->n_data && !t->cfg.n_domains; i++)
+        t->domains[t->text_domain[i]].weight += (double)t->text_bytes[i];
     for (int i = 0; i < t->cfg.n_domains; i++) {
         int d = find_domain(t, t->cfg.domains[i].name);
         CHECK(err, d >= 0, CADRE_E_ARG, "%s: [data] %s: no text file of that domain was given", o->config,
@@ -117,33 +140,56 @@ static cadre_err make_domains(struct trainer *t, double *weights, cadre_error *e
         t->domains[d].weight = t->cfg.domains[i].weight;
     }
     for (int i = 0; i < t->n_domains; i++) {
-        CHECK(err, t->domains[i].weight >= 0, CADRE_E_ARG, "%s: [data] gives domain %s (%s) no weight", o->config,
-              t->domains[i].name, o->data[i]);
+        CHECK(err, t->domains[i].weight >= 0, CADRE_E_ARG, "%s: [data] gives domain %s no weight", o->config,
+              t->domains[i].name);
         sum += t->domains[i].weight;
     }
     CHECK(err, sum > 0, CADRE_E_ARG, "%s: [data]: all weights are 0", o->config);
     for (int i = 0; i < t->n_domains; i++)
-        weights[i] = t->domains[i].weight /= sum;
+        t->domains[i].weight /= sum;
     return CADRE_OK;
+}
+
+/* A text's share of the vocabulary's sample: its domain's weight by bytes. */
+static double text_weight(const struct trainer *t, int i)
+{
+    double all = 0;
+    for (int j = 0; j < t->opt->n_data; j++)
+        if (t->text_domain[j] == t->text_domain[i])
+            all += (double)t->text_bytes[j];
+    return t->domains[t->text_domain[i]].weight * ((double)t->text_bytes[i] / fmax(1, all));
+}
+
+static cadre_err make_token_file(struct trainer *t, int d, const struct data_progress *tell, cadre_error *err)
+{
+    const char *texts[TRAIN_MAX_TEXTS];
+    char *path;
+    int n = 0;
+    for (int i = 0; i < t->opt->n_data; i++)
+        if (t->text_domain[i] == d)
+            texts[n++] = t->text[i];
+    CHECK(err, asprintf(&path, "%s/%s.tokens", t->tokens_dir, t->domains[d].name) >= 0, CADRE_E_MEMORY,
+          "no memory for a file name");
+    cadre_err rc = token_file_make(path, texts, n, t->vocab.tokenizer, t->vocab.hash, t->pool, tell, err);
+    if (rc == CADRE_OK)
+        rc = token_file_open(&t->domains[d].file, path, t->cfg.vocab, err);
+    free(path);
+    return rc;
 }
 
 static cadre_err make_data(struct trainer *t, cadre_error *err)
 {
     const cadre_train_options *o = t->opt;
     struct data_progress progress = {o->on_prepare, o->user}, *tell = o->on_prepare ? &progress : NULL;
-    double weights[TRAIN_MAX_DOMAINS];
-    TRY(make_domains(t, weights, err));
-    TRY(vocabulary_open(&t->vocab, t->vocab_path, &t->cfg, o->data, weights, o->n_data, t->pool, tell, err));
-    for (int i = 0; i < t->n_domains; i++) {
-        char *path;
-        CHECK(err, asprintf(&path, "%s/%s.tokens", t->tokens_dir, t->domains[i].name) >= 0, CADRE_E_MEMORY,
-              "no memory for a file name");
-        cadre_err rc = token_file_make(path, o->data[i], t->vocab.tokenizer, t->vocab.hash, t->pool, tell, err);
-        if (rc == CADRE_OK)
-            rc = token_file_open(&t->domains[i].file, path, t->cfg.vocab, err);
-        free(path);
-        TRY(rc);
-    }
+    double weights[TRAIN_MAX_TEXTS];
+    TRY(make_texts(t, err));
+    TRY(make_domains(t, err));
+    for (int i = 0; i < o->n_data; i++)
+        weights[i] = text_weight(t, i);
+    struct vocabulary_texts texts = {t->text, weights, o->n_data};
+    TRY(vocabulary_open(&t->vocab, t->vocab_path, &t->cfg, &texts, t->init, o->resume, t->pool, tell, err));
+    for (int i = 0; i < t->n_domains; i++)
+        TRY(make_token_file(t, i, tell, err));
     return sampler_init(&t->sampler, t->domains, t->n_domains, t->cfg.sequence, t->cfg.heldout, (uint64_t)t->cfg.seed,
                         err);
 }
@@ -345,7 +391,8 @@ static void update_biases(struct trainer *t)
 
 static const char *what_is_kept(const struct trainer *t)
 {
-    return access(t->ckpt_path, F_OK) == 0 ? "the last good checkpoint is kept" : "no checkpoint had been written yet";
+    return t->ckpt_path && access(t->ckpt_path, F_OK) == 0 ? "the last good checkpoint is kept"
+                                                           : "no checkpoint had been written yet";
 }
 
 static cadre_err check_progress(struct trainer *t, double loss, double norm, cadre_error *err)
@@ -361,6 +408,26 @@ static cadre_err check_progress(struct trainer *t, double loss, double norm, cad
           "lengthen warmup_tokens",
           (long long)r->step + 1, r->loss_best, r->loss_mean, what_is_kept(t), t->ckpt_path);
     return CADRE_OK;
+}
+
+/* Among the steps that are logged, the first after each hundredth of the run. */
+static bool load_due(const struct trainer *t)
+{
+    const struct train_config *c = &t->cfg;
+    int64_t before = max_i64(0, t->run.step - c->log_steps) * c->batch_tokens;
+    return t->run.step % c->log_steps == 0 && (int64_t)(100 * ((double)t->run.tokens / (double)c->tokens)) !=
+                                                  (int64_t)(100 * ((double)before / (double)c->tokens));
+}
+
+static void next_batch(struct trainer *t)
+{
+    const struct train_config *c = &t->cfg;
+    if (!t->random)
+        sampler_next(&t->sampler, c->micro_tokens / c->sequence, t->token, t->target);
+    for (int64_t i = 0; t->random && i < c->micro_tokens; i++) {
+        t->token[i] = (int32_t)rng_below(t->random, (uint64_t)c->vocab);
+        t->target[i] = (int32_t)rng_below(t->random, (uint64_t)c->vocab);
+    }
 }
 
 /* Where the run is, for the routers of micro-batch i of the next step. */
@@ -395,7 +462,7 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
     memset(t->count, 0, (size_t)c->spec.n_layer * (size_t)max_i64(c->spec.router.n_expert, 1) * sizeof *t->count);
     for (int64_t i = 0; i < n_micro; i++) {
         double micro_loss = 0;
-        sampler_next(&t->sampler, c->micro_tokens / c->sequence, t->token, t->target);
+        next_batch(t);
         t->training = training_at(t, i);
         TRY(micro_step(t, &t->arena, (real)(1.0 / (double)n_micro), &micro_loss, err));
         loss += micro_loss / (double)n_micro;
@@ -423,6 +490,11 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
                                 .tokens_per_s = (double)c->batch_tokens / (clock_now() - start),
                                 .router_entropy = t->router_entropy,
                                 .memory = t->memory};
+    if (c->spec.router.n_expert && load_due(t)) {
+        p->load = t->count;
+        p->n_layers = c->spec.n_layer;
+        p->n_experts = c->spec.router.n_expert;
+    }
     int64_t n_moe = 0;
     for (int64_t l = 0; l < c->spec.n_layer; l++) {
         if (!spec_layer_is_moe(&c->spec, l))
@@ -438,10 +510,10 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
 }
 
 /* Bits per byte on the held-out end of each domain; NaN for a domain whose held-out part is shorter than a sequence. */
-static cadre_err evaluate(struct trainer *t, double *bits, double *loss, cadre_error *err)
+static cadre_err evaluate(struct trainer *t, double *bits, double *all_bits, double *loss, cadre_error *err)
 {
     double all_nats = 0;
-    int64_t all = 0;
+    int64_t all = 0, all_bytes = 0;
     int64_t seq = t->cfg.sequence, most = t->cfg.micro_tokens / seq;
     for (int d = 0; d < t->n_domains; d++) {
         const struct domain *dom = &t->domains[d];
@@ -463,8 +535,10 @@ static cadre_err evaluate(struct trainer *t, double *bits, double *loss, cadre_e
         }
         bits[d] = bytes ? nats / M_LN2 / (double)bytes : NAN;
         all_nats += nats;
+        all_bytes += bytes;
         all += done;
     }
+    *all_bits = all_bytes ? all_nats / M_LN2 / (double)all_bytes : NAN;
     *loss = all ? all_nats / (double)all : NAN;
     return CADRE_OK;
 }
@@ -489,9 +563,9 @@ static cadre_err tell(struct trainer *t, const cadre_train_progress *p, cadre_er
 
 static cadre_err tell_evaluation(struct trainer *t, cadre_error *err)
 {
-    double bits[TRAIN_MAX_DOMAINS], loss;
+    double bits[TRAIN_MAX_DOMAINS], all_bits, loss;
     const char *names[TRAIN_MAX_DOMAINS];
-    TRY(evaluate(t, bits, &loss, err));
+    TRY(evaluate(t, bits, &all_bits, &loss, err));
     for (int i = 0; i < t->n_domains; i++)
         names[i] = t->domains[i].name;
     cadre_train_progress p = {.event = "eval",
@@ -500,6 +574,7 @@ static cadre_err tell_evaluation(struct trainer *t, cadre_error *err)
                               .tokens_total = t->cfg.tokens,
                               .loss = loss,
                               .memory = t->memory,
+                              .bits_per_byte = all_bits,
                               .n_domains = t->n_domains,
                               .domain_names = names,
                               .domain_bits = bits};
@@ -557,11 +632,10 @@ out:
     return rc;
 }
 
-static cadre_err open_trainer(struct trainer *t, cadre_error *err)
+/* What the description asks for, as far as it can be told without texts. */
+static cadre_err open_description(struct trainer *t, cadre_error *err)
 {
     const cadre_train_options *o = t->opt;
-    struct cpu cpu;
-    cpu_detect(&cpu);
     TRY(train_config_read(&t->cfg, o->config, err));
     if (o->tokens > 0)
         t->cfg.tokens = o->tokens;
@@ -574,15 +648,40 @@ static cadre_err open_trainer(struct trainer *t, cadre_error *err)
     cadre_err rc = spec_can_write(&t->cfg.spec, err); /* better now than after the training */
     if (rc)
         return error_wrap(err, rc, "%s: [model]", o->config);
-    TRY(make_paths(t, err));
+    return CADRE_OK;
+}
+
+static cadre_err open_machine(struct trainer *t, cadre_error *err)
+{
+    struct cpu cpu;
+    cpu_detect(&cpu);
     kernels_init(&t->kernels, &cpu, t->isa);
-    TRY(pool_new(&t->pool, t->n_threads, err));
-    TRY(make_data(t, err));
+    return pool_new(&t->pool, t->n_threads, err);
+}
+
+static cadre_err open_model(struct trainer *t, cadre_error *err)
+{
     TRY(model_new(&t->model, &t->cfg.spec, (uint64_t)t->cfg.seed, (real)t->cfg.init_std, true, err));
     TRY(make_state(t, err));
     TRY(make_batch(t, err));
-    TRY(plan_memory(t, err));
-    if (o->resume)
+    return plan_memory(t, err);
+}
+
+static cadre_err open_trainer(struct trainer *t, cadre_error *err)
+{
+    TRY(open_description(t, err));
+    if (t->opt->init) {
+        CHECK(err, !t->opt->resume, CADRE_E_ARG,
+              "%s: a resumed run has its weights in the checkpoint; leave --init out, or --resume", t->opt->init);
+        TRY(gguf_open(&t->init, t->opt->init, err));
+    }
+    TRY(make_paths(t, err));
+    TRY(open_machine(t, err));
+    TRY(make_data(t, err));
+    TRY(open_model(t, err));
+    if (t->init)
+        TRY(start_from(t->model, t->init, t->opt->init, err));
+    if (t->opt->resume)
         TRY(checkpoint_read(t->ckpt_path, &t->cfg, t->model, t->optimizer, t->state, &t->sampler, &t->run, err));
     t->saved_step = t->run.step;
     return train_log_open(&t->log, t->log_path, t->run.step, err);
@@ -605,6 +704,7 @@ static void close_trainer(struct trainer *t)
     for (int i = 0; i < t->n_domains; i++)
         token_file_close(&t->domains[i].file);
     vocabulary_close(&t->vocab);
+    gguf_close(t->init);
     pool_free(t->pool);
     free(t->ckpt_path);
     free(t->vocab_path);
@@ -645,4 +745,80 @@ cadre_err cadre_train(const cadre_train_options *o, cadre_error *err)
     cpu_detect(&cpu);
     TRY(isa_choose(o->isa, &cpu, &isa, err));
     return train_run(o, o->threads > 0 ? o->threads : cpu.cores, isa, err);
+}
+
+/* ---- measurement --------------------------------------------------------------------------------------- */
+
+enum { MAX_REPEATS = 100 };
+
+cadre_train_bench_options cadre_train_bench_options_default(void)
+{
+    return (cadre_train_bench_options){.repeats = 5};
+}
+
+static uint64_t resident_bytes(void)
+{
+    unsigned long long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f && fscanf(f, "%*u %llu", &pages) != 1)
+        pages = 0;
+    if (f)
+        fclose(f);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static cadre_err bench_steps(struct trainer *t, const cadre_train_bench_options *o, cadre_train_bench_result *out,
+                             cadre_error *err)
+{
+    double speed[MAX_REPEATS];
+    struct rng rng;
+    rng_seed(&rng, (uint64_t)t->cfg.seed);
+    t->random = &rng;
+    TRY(roof_products(&t->kernels, t->pool, GEMM_F32, &out->roof_f32, err));
+    TRY(roof_products(&t->kernels, t->pool, GEMM_BF16, &out->roof_bf16, err));
+    for (int i = -1; i < o->repeats; i++) {
+        cadre_train_progress p;
+        CHECK(err, !o->cancel || !o->cancel(o->user), CADRE_E_CANCELLED, "stopped by the caller before the last step");
+        TRY(train_step(t, &p, err));
+        if (i >= 0)
+            speed[i] = p.tokens_per_s;
+    }
+    out->tokens_per_s = spread_of(speed, o->repeats);
+    out->flops_per_token = variant_cost(&t->cfg).flops;
+    out->bf16 = context(t, &t->arena, NULL).precision == GEMM_BF16;
+    out->bf16_native = t->kernels.bf16_native;
+    out->utilisation = out->tokens_per_s.median * out->flops_per_token / (out->bf16 ? out->roof_bf16 : out->roof_f32);
+    out->kernels = isa_name(t->kernels.isa);
+    out->memory_planned = t->memory;
+    out->memory_resident = resident_bytes();
+    return CADRE_OK;
+}
+
+cadre_err cadre_train_bench(const cadre_train_bench_options *o, cadre_train_bench_result *out, cadre_error *err)
+{
+    cadre_error own = {0};
+    struct cpu cpu;
+    err = err ? err : &own;
+    CHECK(err, o && o->config && out, CADRE_E_ARG, "measuring training needs a description (config) and out");
+    CHECK(err, o->repeats >= 1 && o->repeats <= MAX_REPEATS, CADRE_E_ARG, "repeats: expected 1 to %d steps, found %d",
+          MAX_REPEATS, o->repeats);
+    cadre_train_options train = {.config = o->config};
+    struct trainer *t = calloc(1, sizeof *t);
+    CHECK(err, t, CADRE_E_MEMORY, "no memory for the trainer");
+    *out = (cadre_train_bench_result){0};
+    cpu_detect(&cpu);
+    t->opt = &train;
+    t->n_threads = o->threads > 0 ? o->threads : cpu.cores;
+    cadre_err rc = isa_choose(o->isa, &cpu, &t->isa, err);
+    if (rc == CADRE_OK)
+        rc = open_description(t, err);
+    if (rc == CADRE_OK)
+        rc = open_machine(t, err);
+    if (rc == CADRE_OK)
+        rc = open_model(t, err);
+    if (rc == CADRE_OK)
+        rc = bench_steps(t, o, out, err);
+    close_trainer(t);
+    free(t);
+    return rc;
 }

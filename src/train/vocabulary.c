@@ -14,16 +14,16 @@
 #include "text/bpe_train.h"
 
 #define END_OF_TEXT "<|endoftext|>"
-static const char source_key[] = "vocabulary.source";
+static const char source_key[] = "vocabulary.source", source_model[] = "model";
 
 enum { SLICES = 64 }; /* pieces that the sample of one text is taken in, spread evenly over it */
 
 struct sample {
-    const char *text[TRAIN_MAX_DOMAINS * SLICES];
-    size_t length[TRAIN_MAX_DOMAINS * SLICES];
+    const char *text[TRAIN_MAX_TEXTS * SLICES];
+    size_t length[TRAIN_MAX_TEXTS * SLICES];
     int n;
-    void *map[TRAIN_MAX_DOMAINS];
-    size_t map_bytes[TRAIN_MAX_DOMAINS];
+    void *map[TRAIN_MAX_TEXTS];
+    size_t map_bytes[TRAIN_MAX_TEXTS];
     int n_maps;
 };
 
@@ -116,6 +116,28 @@ out:
     return rc;
 }
 
+static bool not_vocabulary(const char *key)
+{
+    return strncmp(key, "tokenizer.", 10) != 0;
+}
+
+static cadre_err copy_from_model(const char *path, const struct gguf *from, const struct train_config *cfg,
+                                 cadre_error *err)
+{
+    struct gguf_writer *w = NULL;
+    cadre_err rc = CADRE_OK;
+    TRY_OUT(gguf_writer_open(&w, path, err));
+    TRY_OUT(gguf_put_string(w, "general.architecture", cfg->spec.family, strlen(cfg->spec.family), err));
+    TRY_OUT(gguf_put_string(w, source_key, source_model, strlen(source_model), err));
+    TRY_OUT(gguf_put_all(w, from, not_vocabulary, err));
+    TRY_OUT(gguf_write_begin(w, err));
+    rc = gguf_writer_commit(w, err);
+    w = NULL;
+out:
+    gguf_writer_abort(w);
+    return rc;
+}
+
 static bool made_from(const char *path, const char *source)
 {
     struct gguf *g = NULL;
@@ -129,29 +151,44 @@ static bool made_from(const char *path, const char *source)
     return same;
 }
 
-cadre_err vocabulary_open(struct vocabulary *v, const char *path, const struct train_config *cfg,
-                          const char *const *texts, const double *weights, int n_texts, struct pool *pool,
-                          const struct data_progress *progress, cadre_error *err)
+static cadre_err train_on_texts(const char *path, const struct train_config *cfg, const struct vocabulary_texts *texts,
+                                struct pool *pool, const struct data_progress *progress, cadre_error *err)
 {
-    struct sample s = {0};
-    char source[24], *bytes = NULL;
-    size_t n;
+    struct sample *s = calloc(1, sizeof *s);
+    char source[24];
     uint64_t hash = 0;
-    *v = (struct vocabulary){0};
-    cadre_err rc = sample_open(&s, cfg, texts, weights, n_texts, &hash, err);
+    CHECK(err, s, CADRE_E_MEMORY, "no memory for a sample of the texts");
+    cadre_err rc = sample_open(s, cfg, texts->path, texts->weight, texts->n, &hash, err);
     if (rc == CADRE_OK) {
         snprintf(source, sizeof source, "%016" PRIx64, hash);
         if (!made_from(path, source))
-            rc = train_and_write(path, source, &s, cfg, pool, progress, err);
+            rc = train_and_write(path, source, s, cfg, pool, progress, err);
     }
-    sample_close(&s);
-    TRY(rc);
+    sample_close(s);
+    free(s);
+    return rc;
+}
+
+cadre_err vocabulary_open(struct vocabulary *v, const char *path, const struct train_config *cfg,
+                          const struct vocabulary_texts *texts, const struct gguf *from, bool resumed,
+                          struct pool *pool, const struct data_progress *progress, cadre_error *err)
+{
+    char *bytes = NULL;
+    size_t n;
+    *v = (struct vocabulary){0};
+    if (from)
+        TRY(copy_from_model(path, from, cfg, err));
+    else if (!resumed || !made_from(path, source_model))
+        TRY(train_on_texts(path, cfg, texts, pool, progress, err));
     TRY(file_slurp(path, 1 << 28, &bytes, &n, err));
     v->hash = XXH3_64bits(bytes, n);
     free(bytes);
-    rc = gguf_open(&v->file, path, err);
+    cadre_err rc = gguf_open(&v->file, path, err);
     if (rc == CADRE_OK)
         rc = tokenizer_from_gguf(&v->tokenizer, v->file, err);
+    if (rc == CADRE_OK && tokenizer_size(v->tokenizer) > cfg->vocab)
+        rc = error_set(err, CADRE_E_ARG, "%s: %lld tokens, but [tokenizer] vocab is %lld", path,
+                       (long long)tokenizer_size(v->tokenizer), (long long)cfg->vocab);
     if (rc)
         vocabulary_close(v);
     return rc;

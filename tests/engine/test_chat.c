@@ -122,8 +122,9 @@ static cadre_generate_options choices(void)
 /* Conversations that grow, shrink and change in the middle. */
 static const char *const conversations[] = {
     "[{\"role\": \"user\", \"content\": \"The router sends\"}]",
-    "[{\"role\": \"user\", \"content\": \"The router sends\"}, {\"role\": \"assistant\", \"content\": \"each token\"}, "
-    "{\"role\": \"user\", \"content\": \"and the experts answer\"}]",
+    ("[{\"role\": \"user\", \"content\": \"The router sends\"}, {\"role\": \"assistant\", \"content\": \"each "
+     "token\"}, "
+     "{\"role\": \"user\", \"content\": \"and the experts answer\"}]"),
     "[{\"role\": \"user\", \"content\": \"The router sends\"}]",
     "[{\"role\": \"system\", \"content\": \"experts\"}, {\"role\": \"user\", \"content\": \"The router sends\"}]",
     "[{\"role\": \"system\", \"content\": \"experts\"}, {\"role\": \"user\", \"content\": \"The router\"}]",

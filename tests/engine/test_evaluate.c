@@ -173,13 +173,13 @@ static void comparison_is_the_divergence(void **state)
     cadre_free(ids);
 }
 
-static void choices_are_scored_after_their_prompt(void **state)
+static const char prompt[] = "The router sends each";
+static const char *const choices[] = {" token to its experts", " a", "言葉"};
+
+static void choices_of(cadre_model *m)
 {
     cadre_error e = {0};
-    static const char prompt[] = "The router sends each";
-    static const char *const choices[] = {" token to its experts", " a", "言葉"};
     cadre_choice_score score[3];
-    cadre_model *m = tiny_open(*state, (struct tiny_options){0});
     assert_ok(cadre_choose(m, prompt, choices, 3, score, &e), e);
     for (int i = 0; i < 3; i++) {
         int32_t *head, *tail, all[64];
@@ -199,6 +199,17 @@ static void choices_are_scored_after_their_prompt(void **state)
         cadre_free(head);
         cadre_free(tail);
     }
+}
+
+static void choices_are_scored_after_their_prompt(void **state)
+{
+    cadre_error e = {0};
+    cadre_choice_score score[3];
+    cadre_model *m = tiny_open(*state, (struct tiny_options){.recurrent = true}); /* whose prompt is gone back to */
+    choices_of(m);
+    cadre_model_close(m);
+    m = tiny_open(*state, (struct tiny_options){0});
+    choices_of(m);
     static const char *const empty[] = {"a", ""};
     assert_fails(cadre_choose(m, prompt, empty, 2, score, &e), CADRE_E_ARG, &e, "choice 1");
     assert_fails(cadre_choose(m, "", choices, 3, score, &e), CADRE_E_ARG, &e, "empty");

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "engine/generate.h"
 #include "engine/session.h"
 
 /* Linked with --wrap: allocations of the library are counted. */
@@ -65,8 +66,9 @@ static void chunks_and_threads_change_no_byte(void **state)
 {
     int32_t token[N];
     fill(token, N);
-    for (int type = 0; type < 2; type++) {
-        const char *path = tiny_file(*state, "tiny.gguf", (struct tiny_options){.type = type ? DTYPE_Q8_0 : DTYPE_F32});
+    static const struct tiny_options models[] = {{.type = DTYPE_F32}, {.type = DTYPE_Q8_0}, {.recurrent = true}};
+    for (int i_model = 0; i_model < 3; i_model++) {
+        const char *path = tiny_file(*state, "tiny.gguf", models[i_model]);
         real *want = NULL;
         for (int threads = 1; threads <= 3; threads++) {
             cadre_model *m = open_with(path, threads, 0);
@@ -116,6 +118,70 @@ static void rewinding_forgets_what_came_after(void **state)
             session_rewind(s, 0);
             assert_ok(session_feed(s, token, 20, &out, &e), e);
         }
+    }
+    session_free(s);
+    cadre_model_close(m);
+}
+
+/* A state cannot be gone back over: from zeros, from the mark, or on from where it is. */
+static void recurrent_sessions_go_back_to_the_mark(void **state)
+{
+    cadre_error e = {0};
+    int32_t token[N], other[20];
+    struct session_output out;
+    cadre_model *m = tiny_open(*state, (struct tiny_options){.recurrent = true});
+    struct session *s = new_session(m, (struct session_options){.n_ctx = 60, .kv = DTYPE_F16, .marks = true});
+    fill(token, N);
+    for (int i = 0; i < 20; i++)
+        other[i] = 299 - i;
+    assert_ok(session_feed(s, token, 20, &out, &e), e);
+    real want[TINY_VOCAB];
+    memcpy(want, out.logits, sizeof want);
+    assert_int_equal(session_rewind(s, 20), 20);
+    assert_int_equal(session_rewind(s, 19), 0);
+    assert_int_equal(session_position(s), 0);
+    assert_ok(session_feed(s, token, 7, &out, &e), e);
+    session_mark(s);
+    for (int turn = 0; turn < 3; turn++) {
+        assert_ok(session_feed(s, other, 20, &out, &e), e);
+        assert_true(memcmp(want, out.logits, sizeof want) != 0);
+        assert_int_equal(session_rewind(s, 7 + 6 * turn), 7);
+        assert_ok(session_feed(s, token + 7, 13, &out, &e), e);
+        assert_memory_equal(want, out.logits, sizeof want);
+        assert_int_equal(session_rewind(s, 7), 7);
+    }
+    assert_int_equal(session_rewind(s, 6), 0);
+    assert_ok(session_feed(s, token, 20, &out, &e), e);
+    assert_memory_equal(want, out.logits, sizeof want);
+    session_free(s);
+    cadre_model_close(m);
+}
+
+/* A generation over a kept session is the one over a fresh session, whatever it could keep. */
+static void kept_sessions_generate_the_same(void **state)
+{
+    cadre_error e = {0};
+    int32_t first[30], second[40];
+    cadre_model *m = tiny_open(*state, (struct tiny_options){.recurrent = true});
+    struct session *s = new_session(m, (struct session_options){.n_ctx = 80, .kv = DTYPE_F32, .marks = true});
+    fill(second, 40);
+    memcpy(first, second, sizeof first);
+    cadre_generate_options o = cadre_generate_options_default();
+    o.temperature = 0;
+    o.max_tokens = 6;
+    o.ignore_eos = true;
+    for (int turn = 0; turn < 3; turn++) {
+        static const size_t n[] = {30, 40, 25}, kept[] = {0, 30, 20}, goes_on_from[] = {0, 30, 0};
+        cadre_generation fresh, over;
+        o.ids = turn == 0 ? first : second;
+        o.n_ids = n[turn];
+        assert_ok(cadre_generate(m, NULL, &o, &fresh, &e), e);
+        assert_ok(generate_over(s, kept[turn], m, NULL, &o, &over, &e), e);
+        assert_int_equal(over.n_reused, goes_on_from[turn]);
+        assert_int_equal(over.n_ids, fresh.n_ids);
+        assert_memory_equal(over.ids, fresh.ids, fresh.n_ids * sizeof *fresh.ids);
+        cadre_generation_free(&fresh);
+        cadre_generation_free(&over);
     }
     session_free(s);
     cadre_model_close(m);
@@ -214,8 +280,12 @@ static void feeding_allocates_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_FOLDER(chunks_and_threads_change_no_byte), WITH_FOLDER(rewinding_forgets_what_came_after),
-        WITH_FOLDER(cache_formats_differ_little),       WITH_FOLDER(wrong_tokens_and_lengths_are_refused),
+        WITH_FOLDER(chunks_and_threads_change_no_byte),
+        WITH_FOLDER(rewinding_forgets_what_came_after),
+        WITH_FOLDER(recurrent_sessions_go_back_to_the_mark),
+        WITH_FOLDER(kept_sessions_generate_the_same),
+        WITH_FOLDER(cache_formats_differ_little),
+        WITH_FOLDER(wrong_tokens_and_lengths_are_refused),
         WITH_FOLDER(feeding_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/attention.h"
 #include "model/family.h"
 #include "model/model.h"
 #include "text/bpe_train.h"
@@ -18,6 +19,7 @@ struct tiny_options {
     uint64_t seed;
     int32_t eos; /* 0: <|endoftext|> */
     bool dense, no_tokenizer;
+    bool recurrent;  /* the first layer carries a state */
     const char *pre; /* NULL: "gpt-2" */
 };
 
@@ -38,6 +40,11 @@ static inline struct spec tiny_spec(const struct tiny_options *o)
                      .expert_ff = o->dense ? 0 : 32,
                      .shared_ff = o->dense ? 0 : 32,
                      .router = {.k = o->dense ? 0 : TINY_USED, .normalize = !o->dense}};
+    if (o->recurrent) {
+        s.recurrent = &attention_delta_net;
+        s.recurrent_period = 2;
+        s.delta = (struct delta_spec){.k_heads = 1, .v_heads = 2, .k_dim = 32, .inner = 64, .taps = 3};
+    }
     spec_defaults(&s);
     return s;
 }

@@ -10,8 +10,8 @@ enum { N_LAYER = 2, N_SEQ = 3, N_CTX = 150, K_WIDTH = 320, V_WIDTH = 32 }; /* ke
 
 static struct kv_cache *cache(enum dtype type)
 {
-    static const struct kv_width width[N_LAYER] = {{K_WIDTH, V_WIDTH}, {K_WIDTH, V_WIDTH}};
-    struct kv_layout l = {N_LAYER, N_SEQ, N_CTX, width, type};
+    static const struct kv_width width[N_LAYER] = {{.k = K_WIDTH, .v = V_WIDTH}, {.k = K_WIDTH, .v = V_WIDTH}};
+    struct kv_layout l = {.n_layer = N_LAYER, .n_seq = N_SEQ, .n_ctx = N_CTX, .width = width, .type = type};
     struct kv_cache *kv;
     cadre_error err = {0};
     assert_ok(kv_new(&kv, &l, &err), err);
@@ -128,8 +128,9 @@ static void compressed_caches_are_smaller(void **state)
 static void impossible_layouts_are_refused(void **state)
 {
     (void)state;
-    struct kv_width width = {32, 32}, nothing = {0, 32}, huge = {1ll << 45, 0};
-    struct kv_layout good = {1, 1, 10, &width, DTYPE_Q8_0}, l;
+    struct kv_width width = {.k = 32, .v = 32}, nothing = {.v = 32}, huge = {.k = 1ll << 45},
+                    vast = {.state = 1ll << 45};
+    struct kv_layout good = {.n_layer = 1, .n_seq = 1, .n_ctx = 10, .width = &width, .type = DTYPE_Q8_0}, l;
     struct kv_cache *kv;
     cadre_error err = {0};
 #define REFUSED(assignment, code, named)                                                                               \
@@ -144,12 +145,107 @@ static void impossible_layouts_are_refused(void **state)
     REFUSED(l.type = DTYPE_NONE, CADRE_E_UNSUPPORTED, "unknown");
     REFUSED(l.width = &nothing, CADRE_E_ARG, "layer 0");
     REFUSED(l.width = &huge, CADRE_E_MEMORY, "memory");
+    REFUSED(l.width = &vast, CADRE_E_MEMORY, "states");
     REFUSED(l.n_ctx = 0, CADRE_E_ARG, "at least one");
     REFUSED(l.n_seq = -1, CADRE_E_ARG, "at least one");
     REFUSED(l.n_ctx = INT64_MAX, CADRE_E_MEMORY, "memory");
     REFUSED(l.n_ctx = 1ll << 40, CADRE_E_MEMORY, "memory");
 #undef REFUSED
     kv_free(NULL);
+}
+
+/* ---- states */
+
+enum { STATE = 5 };
+
+static struct kv_cache *stateful_cache(bool marks)
+{
+    static const struct kv_width width[3] = {{.k = 4, .v = 4}, {.state = STATE}, {.k = 4, .v = 4, .state = 2}};
+    struct kv_layout l = {.n_layer = 3, .n_seq = 2, .n_ctx = 10, .width = width, .marks = marks, .type = DTYPE_F16};
+    struct kv_cache *kv;
+    cadre_error err = {0};
+    assert_ok(kv_new(&kv, &l, &err), err);
+    return kv;
+}
+
+/* n rows of a sequence through both layers with states; what they leave is its position, or `value`. */
+static void advance(struct kv_cache *kv, int64_t seq, int64_t position, int64_t n, real value)
+{
+    real *a = kv_state(kv, 1, seq, position, n), *b = kv_state(kv, 2, seq, position, n);
+    for (int i = 0; i < STATE; i++)
+        a[i] = value;
+    b[0] = b[1] = -value;
+}
+
+static void expect_states(struct kv_cache *kv, int64_t seq, real value)
+{
+    const real *a = kv_state(kv, 1, seq, 0, 0), *b = kv_state(kv, 2, seq, 0, 0);
+    for (int i = 0; i < STATE; i++)
+        assert_true(a[i] == value);
+    assert_true(b[0] == -value && b[1] == -value);
+}
+
+static void states_are_of_their_sequence_and_start_from_zeros(void **state)
+{
+    (void)state;
+    struct kv_cache *kv = stateful_cache(false);
+    const real *s = kv_state(kv, 1, 0, 0, 3);
+    for (int i = 0; i < STATE; i++)
+        assert_true(s[i] == 0);
+    advance(kv, 1, 0, 4, 4);
+    advance(kv, 0, 0, 2, 2);
+    expect_states(kv, 0, 2);
+    expect_states(kv, 1, 4);
+    advance(kv, 0, 2, 1, 3);
+    expect_states(kv, 1, 4);
+    s = kv_state(kv, 1, 0, 0, 1); /* another sequence */
+    for (int i = 0; i < STATE; i++)
+        assert_true(s[i] == 0);
+    expect_states(kv, 1, 4);
+    kv_free(kv);
+}
+
+static void states_go_back_to_the_mark_or_to_the_start(void **state)
+{
+    (void)state;
+    struct kv_cache *kv = stateful_cache(true);
+    advance(kv, 0, 0, 3, 3);
+    advance(kv, 1, 0, 9, 9);
+    assert_int_equal(kv_rewind(kv, 0, 2), 0); /* nothing is marked */
+    advance(kv, 0, 0, 3, 3);
+    kv_mark(kv, 0);
+    advance(kv, 0, 3, 4, 7);
+    assert_int_equal(kv_rewind(kv, 0, 7), 7); /* where it is */
+    assert_int_equal(kv_rewind(kv, 0, 5), 3);
+    expect_states(kv, 0, 3);
+    advance(kv, 0, 3, 1, 4);
+    assert_int_equal(kv_rewind(kv, 0, 3), 3); /* as often as wanted */
+    expect_states(kv, 0, 3);
+    assert_int_equal(kv_rewind(kv, 0, 2), 0);
+    advance(kv, 0, 0, 5, 50); /* another text: the mark was of the one before */
+    assert_int_equal(kv_rewind(kv, 0, 4), 0);
+    expect_states(kv, 1, 9);
+    kv_free(kv);
+}
+
+static void keys_alone_go_back_anywhere(void **state)
+{
+    (void)state;
+    struct kv_cache *kv = cache(DTYPE_F32);
+    kv_mark(kv, 0);
+    assert_int_equal(kv_rewind(kv, 0, 7), 7);
+    kv_free(kv);
+}
+
+static void states_are_reals_whatever_the_format(void **state)
+{
+    (void)state;
+    struct kv_cache *plain = stateful_cache(false), *marked = stateful_cache(true);
+    size_t states = 2 * (STATE + 2) * sizeof(real), rows = 2 * 2 * 10 * 8 * 2; /* layers, sequences, positions, f16 */
+    assert_in_range(kv_bytes(plain), rows + states, rows + states + 256);
+    assert_in_range(kv_bytes(marked), rows + 2 * states, rows + 2 * states + 384);
+    kv_free(plain);
+    kv_free(marked);
 }
 
 int main(void)
@@ -159,6 +255,10 @@ int main(void)
         cmocka_unit_test(storing_again_goes_back),
         cmocka_unit_test(compressed_caches_are_smaller),
         cmocka_unit_test(impossible_layouts_are_refused),
+        cmocka_unit_test(states_are_of_their_sequence_and_start_from_zeros),
+        cmocka_unit_test(states_go_back_to_the_mark_or_to_the_start),
+        cmocka_unit_test(keys_alone_go_back_anywhere),
+        cmocka_unit_test(states_are_reals_whatever_the_format),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

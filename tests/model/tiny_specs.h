@@ -7,6 +7,13 @@
 
 #define TINY .n_layer = 3, .d_model = 32, .n_vocab = 50, .n_ctx = 200, .norm_eps = (real)1e-5, .n_head = 4
 
+#define HYBRID(k, v, size, all, rows)                                                                                  \
+    .attention_gate = true, .qk_norm = QK_NORM_HEAD, .n_kv_head = 2, .head_dim = 8, .v_dim = 8, .delta.taps = rows,    \
+    .recurrent = &attention_delta_net, .delta.k_heads = k, .delta.v_heads = v, .delta.k_dim = size, .delta.inner = all
+#define EXPERTS                                                                                                        \
+    .n_expert = 4, .expert_ff = 32, .shared_ff = 32, .shared_gated = true, .router = {.k = 2, .normalize = true}
+#define SHORT_CONV .qk_norm = QK_NORM_HEAD, .recurrent = &attention_short_conv, .conv_taps = 3
+
 static const struct spec tiny_specs[] = {
     {.family = "llama", TINY, .n_kv_head = 1, .rope_pairs = true, .dense_ff = 64, .tied = true},
     {.family = "llama",
@@ -78,6 +85,58 @@ static const struct spec tiny_specs[] = {
                 .groups = {.n = 4, .used = 2, .best = 1},
                 .normalize = true,
                 .scale = (real)2.5}},
+    {.family = "qwen3next",
+     TINY,
+     HYBRID(2, 4, 8, 64, 3),
+     .recurrent_period = 2,
+     .delta.joined_gates = true,
+     .n_rot = 4,
+     EXPERTS},
+    {.family = "qwen3next",
+     TINY,
+     HYBRID(1, 3, 16, 96, 4),
+     .recurrent_at = {.given = true, .at = {0, 1, 1}},
+     .delta.joined_input = true,
+     .delta.joined_gates = true,
+     .tied = true,
+     EXPERTS},
+    {.family = "qwen35moe",
+     TINY,
+     HYBRID(2, 6, 4, 192, 4),
+     .recurrent_period = 3,
+     .delta.tiled = true,
+     .rope_sections = {2, 1, 1, 0},
+     EXPERTS},
+    {.family = "qwen35",
+     TINY,
+     HYBRID(2, 2, 8, 32, 2),
+     .recurrent_period = 2,
+     .delta.tiled = true,
+     .rope_sections = {4, 0, 0, 0},
+     .dense_ff = 32},
+    {.family = "lfm2",
+     TINY,
+     SHORT_CONV,
+     .n_kv_head_at = {.given = true, .at = {0, 2, 0}},
+     .recurrent_at = {.given = true, .at = {1, 0, 1}},
+     .dense_ff = 32,
+     .tied = true},
+    {.family = "lfm2moe",
+     TINY,
+     SHORT_CONV,
+     .n_kv_head_at = {.given = true, .at = {0, 0, 4}},
+     .recurrent_at = {.given = true, .at = {1, 1, 0}},
+     .n_dense_leading = 1,
+     .dense_ff = 32,
+     .n_expert = 5,
+     .expert_ff = 32,
+     .router_bias = true,
+     .router = {.kind = &router_sigmoid, .k = 2, .normalize = true}},
+    {.family = "cadre", /* nothing but short convolutions */
+     TINY,
+     .recurrent = &attention_short_conv,
+     .conv_taps = 2,
+     .dense_ff = 32},
 /* every router that can generate, every structure of experts */
 #define PLAIN .family = "cadre", TINY, .tied = true, .n_expert = 6, .expert_ff = 32
     {PLAIN, .router = {.kind = &router_noisy, .k = 2}},

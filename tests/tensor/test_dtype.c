@@ -153,6 +153,65 @@ static void q8_0_edges(void **state)
         assert_int_equal((int8_t)block[2 + i], (int)round((double)x[i]));
 }
 
+/* What every encoder owes, whatever the numbers are: zeros stay zeros, a number that is not finite spoils its block
+ * visibly (mxfp4 cannot say so and keeps the sign of the largest number), and the largest and smallest are no accident.
+ */
+static void encoders_take_any_number(void **state)
+{
+    (void)state;
+    enum { N = 256 };
+    float x[N], y[N];
+    unsigned char block[4 * N];
+    struct rng rng;
+    rng_seed(&rng, 9);
+    for (int i = 0; i < DTYPE_COUNT; i++) {
+        const struct dtype_info *t = dtype_info((enum dtype)i);
+        if (!t->encode)
+            continue;
+        memset(x, 0, sizeof x);
+        t->encode(x, block, N);
+        t->decode(block, y, N);
+        for (int j = 0; j < N; j++)
+            assert_true(y[j] == 0);
+        static const float special[] = {NAN, INFINITY, -INFINITY};
+        for (int k = 0; k < 3; k++) {
+            for (int j = 0; j < N; j++)
+                x[j] = (float)rng_normal(&rng);
+            x[70] = special[k];
+            t->encode(x, block, N);
+            t->decode(block, y, N);
+            if (i == DTYPE_MXFP4)
+                assert_true(fabsf(y[70]) > 1e38f);
+            else
+                assert_true(t->block > 1 ? isnan(y[70]) : !isfinite(y[70]));
+            assert_true(t->block > 32 || i == DTYPE_F32 || fabsf(y[63] - x[63]) < 1); /* another block */
+        }
+        static const float scale[] = {3.4e38f, 1e30f, 6e4f, 1e-20f, 1e-40f};
+        for (int k = 0; k < 5; k++) {
+            for (int j = 0; j < N; j++)
+                x[j] = ((float)j / 128 - 1) * scale[k];
+            t->encode(x, block, N);
+            t->decode(block, y, N);
+            for (int j = 0; k > 2 && j < N; j++) /* what is too small for its scale becomes zero */
+                assert_true(fabsf(y[j]) <= 1.1f * scale[k]);
+        }
+    }
+}
+
+static void mxfp4_halves_go_to_the_smaller(void **state)
+{
+    (void)state;
+    static const float x[8] = {5, -5, 3.5f, -2.5f, 1.75f, 0.25f, -0.25f, 7}, want[8] = {4, -4, 3, -2, 1.5f, 0, 0, 6};
+    float in[32] = {0}, out[32];
+    unsigned char block[17];
+    memcpy(in, x, sizeof x);
+    dtype_info(DTYPE_MXFP4)->encode(in, block, 32);
+    dtype_info(DTYPE_MXFP4)->decode(block, out, 32);
+    assert_int_equal(block[0], 127);
+    for (int i = 0; i < 8; i++)
+        assert_true(out[i] == want[i]);
+}
+
 static void integers_are_read(void **state)
 {
     (void)state;
@@ -290,6 +349,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_half_survives),        cmocka_unit_test(halves_round_to_nearest_even),
         cmocka_unit_test(q8_0_is_within_half_a_step), cmocka_unit_test(q8_0_edges),
+        cmocka_unit_test(encoders_take_any_number),   cmocka_unit_test(mxfp4_halves_go_to_the_smaller),
         cmocka_unit_test(integers_are_read),          cmocka_unit_test(names_lead_to_rows),
 #ifdef GOLDEN
         cmocka_unit_test(golden_formats_agree),

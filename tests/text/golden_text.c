@@ -1,5 +1,5 @@
-/* Holds a tokenizer to the golden suite: `golden_text FILE.gguf[.gz]…`. Beside each vocabulary lie FILE.gguf.inp and
- * .out (texts and their ids), and for some nasty-NAME.jsonl. */
+/* Holds a tokenizer to the golden suite: `golden_text FILE.gguf[.gz]… e2e.jsonl`. Beside each vocabulary lie
+ * FILE.gguf.inp and .out (texts and their ids), and for some nasty-NAME.jsonl. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,6 +168,32 @@ static int check_nasty(const struct tokenizer *t, const char *stem)
     return n;
 }
 
+/* e2e.jsonl: prompts and their ids for models beside it; special text matched, BOS as the vocabulary says. */
+static void check_prompts(const char *path)
+{
+    size_t size;
+    char *lines = slurp(path, &size);
+    const char *slash = strrchr(path, '/');
+    int n = 0;
+    for (char *line = lines, *eol; (eol = strchr(line, '\n')); line = eol + 1, n++) {
+        char model[4096];
+        json_error_t why;
+        json_t *record = json_loadb(line, (size_t)(eol - line), JSON_ALLOW_NUL, &why);
+        REQUIRE(record, "%s: %s\n", path, why.text);
+        snprintf(model, sizeof model, "%.*s%s", slash ? (int)(slash + 1 - path) : 0, path,
+                 json_string_value(json_object_get(record, "model")));
+        struct tokenizer *t = load(model);
+        const json_t *prompt = json_object_get(record, "prompt");
+        check_ids(t, model, record, "ids", json_string_value(prompt), json_string_length(prompt),
+                  TOKENIZE_SPECIAL | TOKENIZE_ADD);
+        tokenizer_free(t);
+        json_decref(record);
+    }
+    REQUIRE(n > 0, "%s: no prompts\n", path);
+    printf("%s: %d prompts\n", path, n);
+    free(lines);
+}
+
 /* A .gz is unpacked beside nothing else: into a temporary file, whose name goes to `plain`. */
 static void unpack(const char *path, char *plain)
 {
@@ -185,6 +211,10 @@ int main(int argc, char **argv)
     REQUIRE(argc > 1, "no vocabularies given\n");
     for (int i = 1; i < argc; i++) {
         char plain[64] = "", stem[2048];
+        if (strstr(argv[i], ".jsonl")) {
+            check_prompts(argv[i]);
+            continue;
+        }
         const char *suffix = strstr(argv[i], ".gguf");
         REQUIRE(suffix, "%s is no GGUF file\n", argv[i]);
         snprintf(stem, sizeof stem, "%.*s", (int)(suffix - argv[i]), argv[i]);

@@ -90,6 +90,11 @@ static void limits_hold(void **state)
     refuses("{% set a = [] %}{% set b = a.append(a) %}{{ a }}", CADRE_E_MEMORY, "levels deep");
     refuses("{% set a = [] %}{% set b = a.append(a) %}{{ a == [a] or a == [[a]] }}{{ a | tojson }}", CADRE_E_MEMORY,
             "levels deep");
+    limits.steps = 200000;
+    refuses("{{ ('a' * 400000).rfind('b' ~ 'a' * 200000) }}{{ ('a' * 400000).rfind('a' * 200000 ~ 'b') }}",
+            CADRE_E_MEMORY, "steps");
+    refuses("{{ ('a' * 100000).strip('b' * 100000 ~ 'a') }}", CADRE_E_MEMORY, "steps");
+    refuses("{{ range(0, 9223372036854775807, 4611686018427387904)[0:] | list }}", CADRE_E_FORMAT, "64 bits");
     limits.steps = 100000;
     refuses("{% for a in range(1000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}", CADRE_E_MEMORY, "steps");
     refuses("{% set ns = namespace(a=[1]) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}"
@@ -138,6 +143,9 @@ static void own_rules(void **state)
           "1{'b': 2}0");
     gives("{% set l = [3, 1] %}{% set _ = l.insert(1, 2) %}{% set _ = l.remove(3) %}{% set _ = l.reverse() %}{{ l }}",
           "[1, 2]");
+    gives(
+        "{{ 'a'.center(-9223372036854775807 - 1) }}{{ 'abcabc'.rfind('bc') }}{{ 'abc'.rfind('') }}{{ ''.rfind('a') }}",
+        "a43-1");
     gives("{{ m | map(attribute='role') | tojson }}", "[\"user\"]");
     gives("{{ s | length }}{{ s | upper }}{{ strftime_now('%Y-%m-%d') }}", "1É1970-01-01");
     gives("{% set n = namespace(d={}) %}{% for i in range(100) %}{% set _ = n.d.update({i: i * i}) %}{% endfor %}"

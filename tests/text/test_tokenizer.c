@@ -3,6 +3,8 @@
 #include "alloc_fail.h"
 #include "vocab.h"
 
+#include <pthread.h>
+
 #include "base/rng.h"
 #include "text/bpe.h"
 #include "text/pretokenizer.h"
@@ -267,6 +269,18 @@ static void words_of_each_kind(void **s)
          "e\xcc\x81"
          "a| |1|"},
         {"default", "a+1234", "a|+|123|4|"},
+        {"afmoe", "x1234567 123456 12 1,", "x|1|234|567| |123|456| |12| |1|,|"},
+        {"tiny_aya", "1234567 1234a 123456", "1|234|567| |123|4|a| |123|456|"},
+        {"superbpe", "a1234567b 123456 12", "a|1|234|567|b |123|456| |12|"},
+        {"exaone-moe", "two words here, ok\n\n", "two words here|,| ok|\n\n|"},
+        {"jais-2", "a        b", "a|    |  | | b|"},
+        {"minicpm5", "a 12345", "a| |123|45|"},
+        {"laguna", "a\n\nb c", "a|\n\n|b| c|"},
+        {"ufakzeka", "Ali'nin", "Ali|'nin|"},
+        {"spark2_5", "a!!\n\nb 12", "a|!!|\n|\n|b| |1|2|"},
+        {"youtu", "\xe5\x9c\x8b\xe3\x80\x82 ab12", "\xe5\x9c\x8b|\xe3\x80\x82| ab|1|2|"},
+        {"chameleon", "<sentinel:3>IMGIMGABZ a1", "<|sentinel|:|3|>|IMGIMGABZ| a|1|"},
+        {"gemma4", "a b\n\nc", "a b|\n\n|c|"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct pretokenizer *p;
@@ -304,6 +318,59 @@ static void long_runs_are_matched(void **s)
         tokenizer_free(t);
     }
     free(text);
+}
+
+/* One tokenizer, many threads: what it is made of is never written to. */
+struct reader {
+    const struct tokenizer *t;
+    const char *text;
+    size_t n, n_ids;
+    int32_t *ids;
+};
+
+static void *read_along(void *arg)
+{
+    struct reader *r = arg;
+    for (int i = 0; i < 20; i++) {
+        free(r->ids);
+        r->ids = NULL;
+        if (tokenizer_encode(r->t, r->text, r->n, TOKENIZE_SPECIAL, &r->ids, &r->n_ids, NULL))
+            return NULL;
+    }
+    return NULL;
+}
+
+static void threads_share_a_tokenizer(void **s)
+{
+    (void)s;
+    enum { THREADS = 4, N = 20000 };
+    vocab_init(&v, "qwen2");
+    vocab_merge(&v, "a b");
+    vocab_merge(&v, "Ġ ab");
+    vocab_add(&v, "<x>", TOKEN_CONTROL);
+    struct tokenizer *t = make(&v.tables);
+    static char text[N];
+    struct rng r;
+    rng_seed(&r, 3);
+    for (int i = 0; i < N; i++)
+        text[i] = " ab1\n'<x>.s"[rng_below(&r, 11)];
+    struct reader readers[THREADS] = {{0}};
+    pthread_t thread[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        readers[i] = (struct reader){.t = t, .text = text, .n = N};
+        assert_int_equal(pthread_create(&thread[i], NULL, read_along, &readers[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(thread[i], NULL);
+    for (int i = 0; i < THREADS; i++) {
+        assert_non_null(readers[i].ids);
+        assert_int_equal(readers[i].n_ids, readers[0].n_ids);
+        assert_memory_equal(readers[i].ids, readers[0].ids, readers[0].n_ids * sizeof(int32_t));
+    }
+    assert_decodes_to(t, readers[0].ids, readers[0].n_ids, text, N);
+    for (int i = 0; i < THREADS; i++)
+        free(readers[i].ids);
+    tokenizer_free(t);
 }
 
 /* ---- special tokens ---- */
@@ -547,6 +614,7 @@ int main(void)
         cmocka_unit_test(any_bytes_come_back),
         cmocka_unit_test(words_of_each_kind),
         cmocka_unit_test(long_runs_are_matched),
+        cmocka_unit_test(threads_share_a_tokenizer),
         cmocka_unit_test(special_tokens_match_first),
         cmocka_unit_test(words_are_taken_whole_where_the_row_says_so),
         cmocka_unit_test(bytes_without_a_token_become_u_fffd),

@@ -208,10 +208,91 @@ static void shorter_runs_by_option(void **state)
     assert_int_equal(cadre_train(&o, &e), CADRE_E_ARG);
     o.isa = NULL, o.n_data = 0;
     assert_fails(cadre_train(&o, NULL), CADRE_E_ARG, &e, "");
-    data[1] = s->prose, o.n_data = 2, o.out = at(s, "other.gguf", "");
-    assert_fails(cadre_train(&o, &e), CADRE_E_ARG, &e, "a second file for domain prose");
-    o.n_data = 1;
+    o.n_data = 1, o.out = at(s, "other.gguf", "");
     assert_fails(cadre_train(&o, &e), CADRE_E_ARG, &e, "[data] code: no text file of that domain was given");
+}
+
+/* A domain in two files, named by hand, is the domain in one: the cut lies where the tokenizer cuts anyway. */
+static void texts_of_a_domain_join(void **state)
+{
+    struct scratch *s = *state;
+    cadre_error e = {0};
+    char first[PATH_BYTES + 8], second[PATH_BYTES + 8], code[PATH_BYTES + 8];
+    size_t n;
+    char *text = slurp(s->prose, &n), *cut = strchr(text + n / 3, '\n') + 1;
+    write_text(at(s, "a", ".txt"), text, (size_t)(cut - text));
+    write_text(at(s, "b", ".txt"), cut, n - (size_t)(cut - text));
+    free(text);
+    write_config(s->config, 4, "");
+    struct run r = {.out = "whole.gguf"};
+    assert_ok(run_training(s, &r, &e), e);
+    snprintf(first, sizeof first, "prose=%s", at(s, "a", ".txt"));
+    snprintf(second, sizeof second, "prose=%s", at(s, "b", ".txt"));
+    snprintf(code, sizeof code, "%s", s->code);
+    const char *data[] = {first, code, second};
+    cadre_train_options o = cadre_train_options_default();
+    o.config = s->config, o.data = data, o.n_data = 3, o.out = at(s, "parts.gguf", ""), o.threads = 1;
+    assert_ok(cadre_train(&o, &e), e);
+    assert_same_file(at(s, "whole.gguf", ""), at(s, "parts.gguf", ""));
+    data[1] = "code=";
+    o.out = at(s, "none.gguf", "");
+    assert_fails(cadre_train(&o, &e), CADRE_E_ARG, &e, "expected DOMAIN=FILE");
+}
+
+/* A run from a model begins where that one ended: its vocabulary, its weights, a fresh optimizer. */
+static void starts_from_a_model(void **state)
+{
+    struct scratch *s = *state;
+    cadre_error e = {0};
+    const char *data[] = {s->prose, s->code};
+    struct run r = {.out = "first.gguf"}, next = {.out = "next.gguf"};
+    write_config(s->config, 40, "");
+    assert_ok(run_training(s, &r, &e), e);
+    write_text(s->prose, "Entirely new text, about owls.\n", 31);
+    char *more = make_text(6000, 9);
+    write_text(s->code, more, 6000);
+    free(more);
+    write_config(s->config, 4, "heldout = 0\n");
+    char text[4096];
+    size_t n;
+    char *config = slurp(s->config, &n), *heldout = strstr(config, "heldout = 0.1\nprose = 2\n");
+    assert_non_null(heldout);
+    snprintf(text, sizeof text, "%.*scode = 1\n%s", (int)(heldout - config), config, strstr(heldout, "[train]"));
+    *strstr(text, "heldout = 0\n") = 0;
+    free(config);
+    write_text(s->config, text, strlen(text));
+    char out[PATH_BYTES], init[PATH_BYTES];
+    snprintf(out, sizeof out, "%s", at(s, "next.gguf", ""));
+    snprintf(init, sizeof init, "%s", at(s, "first.gguf", ""));
+    cadre_train_options o = cadre_train_options_default();
+    o.config = s->config, o.data = data + 1, o.n_data = 1, o.out = out, o.init = init, o.threads = 1;
+    o.on_progress = run_progress, o.user = &next;
+    next.stop_at = 2;
+    assert_fails(cadre_train(&o, &e), CADRE_E_CANCELLED, &e, "--resume");
+    assert_true(next.first_loss < 4); /* not ln 300 = 5.7, although its vocabulary was never trained on this text */
+    o.resume = true;
+    assert_fails(cadre_train(&o, &e), CADRE_E_ARG, &e, "leave --init out, or --resume");
+    o.init = NULL, next.stop_at = 0;
+    assert_ok(cadre_train(&o, &e), e);
+    /* In one go, the same. */
+    o.resume = false, o.init = init;
+    char whole[PATH_BYTES];
+    snprintf(whole, sizeof whole, "%s", at(s, "whole.gguf", ""));
+    o.out = whole;
+    assert_ok(cadre_train(&o, &e), e);
+    assert_same_file(whole, out);
+    /* Another description. */
+    char *ff = strstr(text, "expert_ff = 16");
+    memcpy(ff, "expert_ff = 24", 14);
+    write_text(s->config, text, strlen(text));
+    o.out = at(s, "wrong.gguf", "");
+    assert_fails(cadre_train(&o, &e), CADRE_E_ARG, &e, "another shape than [model] describes");
+    memcpy(ff, "expert_ff = 16", 14);
+    char *heads = strstr(text, "heads = 2");
+    memcpy(heads, "heads = 4", 9);
+    write_text(s->config, text, strlen(text));
+    remove(at(s, "wrong.gguf", ".ckpt"));
+    assert_fails(cadre_train(&o, &e), CADRE_E_ARG, &e, "heads 2, [model] says 4");
 }
 
 int main(void)
@@ -223,6 +304,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(knobs_act, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(micro_batches_add_up, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(bias_balance_moves_biases_alone, scratch_open, scratch_close),
+        cmocka_unit_test_setup_teardown(texts_of_a_domain_join, scratch_open, scratch_close),
+        cmocka_unit_test_setup_teardown(starts_from_a_model, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(shorter_runs_by_option, scratch_open, scratch_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

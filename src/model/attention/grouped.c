@@ -8,6 +8,11 @@ static int64_t size_q(const struct spec *s, int64_t layer)
     return spec_layer(s, layer).n_head * s->head_dim;
 }
 
+static int64_t size_query(const struct spec *s, int64_t layer) /* with the gates of the heads */
+{
+    return (s->attention_gate ? 2 : 1) * size_q(s, layer);
+}
+
 static int64_t size_k(const struct spec *s, int64_t layer)
 {
     return spec_layer(s, layer).n_kv_head * s->head_dim;
@@ -54,10 +59,10 @@ static bool with_qk_norm(const struct spec *s, int64_t layer)
     }
 
 static const struct tensor_def tensors[] = {
-    {.name = "attn_q.weight", .field = LAYER(q), .size = {size_q, size_model}},
+    {.name = "attn_q.weight", .field = LAYER(q), .size = {size_query, size_model}},
     {.name = "attn_k.weight", .field = LAYER(k), .size = {size_k, size_model}},
     {.name = "attn_v.weight", .field = LAYER(v), .size = {size_v, size_model}},
-    BIAS("attn_q.bias", q_bias, size_q, qkv_bias),
+    BIAS("attn_q.bias", q_bias, size_query, qkv_bias),
     BIAS("attn_k.bias", k_bias, size_k, qkv_bias),
     BIAS("attn_v.bias", v_bias, size_v, qkv_bias),
     NORM("attn_q_norm.weight", q_norm, size_q_norm),
@@ -74,6 +79,9 @@ static cadre_err check(const struct spec *s, const struct layer_spec *l, cadre_e
     CHECK(err, l->n_head % l->n_kv_head == 0, CADRE_E_FORMAT,
           "attention.head_count: expected a multiple of head_count_kv (%lld), found %lld", (long long)l->n_kv_head,
           (long long)l->n_head);
+    CHECK(err, !s->attention_gate || s->v_dim == s->head_dim, CADRE_E_FORMAT,
+          "attention.value_length: expected key_length (%lld) with gated heads, found %lld", (long long)s->head_dim,
+          (long long)s->v_dim);
     CHECK(err, s->n_rot <= s->head_dim, CADRE_E_FORMAT,
           "rope.dimension_count: expected at most the width of a head (%lld), found %lld", (long long)s->head_dim,
           (long long)s->n_rot);
@@ -83,7 +91,7 @@ static cadre_err check(const struct spec *s, const struct layer_spec *l, cadre_e
 static struct kv_width cache(const struct spec *s, const struct layer_spec *l, enum mla_form mla)
 {
     (void)mla;
-    return (struct kv_width){l->n_kv_head * s->head_dim, l->n_kv_head * s->v_dim};
+    return (struct kv_width){.k = l->n_kv_head * s->head_dim, .v = l->n_kv_head * s->v_dim};
 }
 
 static struct tensor *head_norm(struct op_ctx *c, const struct spec *s, struct tensor *x, struct tensor *w)
@@ -105,11 +113,23 @@ static struct tensor *place(struct op_ctx *c, const struct attend *a, struct ten
     return norm && s->qk_norm_after_rope ? head_norm(c, s, x, norm) : x;
 }
 
+/* Every head has its query, then its gate (Qwen3-Next). */
+static struct tensor *split_gate(struct op_ctx *c, struct tensor *x, int64_t head_dim, struct tensor **gate)
+{
+    int64_t rows = tensor_rows(x), cols = tensor_cols(x);
+    struct tensor *heads = op_reshape(c, x, 2, (int64_t[]){tensor_count(x) / (2 * head_dim), 2 * head_dim});
+    *gate = op_reshape(c, op_slice_cols(c, heads, head_dim, head_dim), 2, (int64_t[]){rows, cols / 2});
+    return op_reshape(c, op_slice_cols(c, heads, 0, head_dim), 2, (int64_t[]){rows, cols / 2});
+}
+
 static struct tensor *forward(struct op_ctx *c, const struct attend *a, struct tensor *h)
 {
     const struct spec *s = &a->m->spec;
     const struct layer *l = &a->m->layers[a->layer];
-    struct tensor *q = place(c, a, op_linear(c, h, &l->q, l->q_bias), l->q_norm);
+    struct tensor *q = op_linear(c, h, &l->q, l->q_bias), *gate = NULL;
+    if (s->attention_gate)
+        q = split_gate(c, q, s->head_dim, &gate);
+    q = place(c, a, q, l->q_norm);
     struct tensor *k = place(c, a, op_linear(c, h, &l->k, l->k_bias), l->k_norm);
     struct tensor *v = op_linear(c, h, &l->v, l->v_bias);
     struct tensor *y = attend_rows(c, a, q, k, v,
@@ -120,6 +140,8 @@ static struct tensor *forward(struct op_ctx *c, const struct attend *a, struct t
                                                       .scale = spec_attention_scale(s),
                                                       .window = a->l.window,
                                                       .sinks = l->sinks});
+    if (gate)
+        y = op_mul(c, y, op_sigmoid(c, gate));
     return op_linear(c, y, &l->o, l->o_bias);
 }
 

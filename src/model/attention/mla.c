@@ -99,10 +99,10 @@ static cadre_err check(const struct spec *s, const struct layer_spec *l, cadre_e
           "rope.dimension_count: expected less than the width of a head (%lld), found %lld", (long long)s->head_dim,
           (long long)s->n_rot);
     CHECK(err,
-          !s->qkv_bias && !s->o_bias && !s->sinks && s->qk_norm == QK_NORM_NONE && !s->no_rope &&
+          !s->qkv_bias && !s->o_bias && !s->sinks && !s->attention_gate && s->qk_norm == QK_NORM_NONE && !s->no_rope &&
               s->attention_scale == 0,
           CADRE_E_UNSUPPORTED,
-          "latent attention: biases, sinks, query and key norms, a scale of its own are not supported");
+          "latent attention: biases, sinks, gates, query and key norms, a scale of its own are not supported");
     (void)l;
     return CADRE_OK;
 }
@@ -110,8 +110,8 @@ static cadre_err check(const struct spec *s, const struct layer_spec *l, cadre_e
 static struct kv_width cache(const struct spec *s, const struct layer_spec *l, enum mla_form mla)
 {
     if (mla == MLA_ABSORBED)
-        return (struct kv_width){s->kv_rank + s->n_rot, 0};
-    return (struct kv_width){l->n_head * s->head_dim, l->n_head * s->v_dim};
+        return (struct kv_width){.k = s->kv_rank + s->n_rot};
+    return (struct kv_width){.k = l->n_head * s->head_dim, .v = l->n_head * s->v_dim};
 }
 
 /* The columns from … of each of `heads` parts of every row, as [n heads, width]. */

@@ -114,12 +114,24 @@ static cadre_err window(struct ctx *c, const struct call *call, int first, size_
     return CADRE_OK;
 }
 
-static const char *find_last(const char *p, size_t n, const struct string *what)
+/* The last place of `what`, or NULL. Comparing from the end can take n times m; that work is counted. */
+static cadre_err find_last(struct ctx *c, const char *p, size_t n, const struct string *what, const char **hit)
 {
-    for (size_t i = n + 1; i-- > 0;)
-        if (n - i >= what->n && memcmp(p + i, what->p, what->n) == 0)
-            return p + i;
-    return NULL;
+    size_t work = 0;
+    *hit = NULL;
+    for (size_t i = n < what->n ? 0 : n - what->n + 1; i-- > 0;) {
+        bool begins = what->n == 0 || p[i] == *what->p;
+        if (begins && memcmp(p + i, what->p, what->n) == 0) {
+            *hit = p + i;
+            break;
+        }
+        work += 1 + (begins ? what->n / 32 : 0);
+        if (work >= 4096) {
+            TRY(ctx_steps(c, work / 16));
+            work = 0;
+        }
+    }
+    return CADRE_OK;
 }
 
 /* Index of the character where `what` is, or -1. */
@@ -131,10 +143,11 @@ static cadre_err search(struct ctx *c, const struct call *call, bool last, bool 
     TRY(arg_string(c, &call->arg[0], "find", &what));
     TRY(window(c, call, 1, &from, &to, &valid));
     TRY(ctx_steps(c, (to - from) / 64 + 1));
-    const char *hit = !valid    ? NULL
-                      : last    ? find_last(s->p + from, to - from, what)
-                      : what->n ? memmem(s->p + from, to - from, what->p, what->n)
-                                : s->p + from;
+    const char *hit = NULL;
+    if (valid && last)
+        TRY(find_last(c, s->p + from, to - from, what, &hit));
+    else if (valid)
+        hit = what->n ? memmem(s->p + from, to - from, what->p, what->n) : s->p + from;
     if (!hit && must)
         return ctx_fail(c, CADRE_E_FORMAT, "index: the text does not hold '%.*s'", (int)(what->n < 80 ? what->n : 80),
                         what->p);
@@ -294,7 +307,10 @@ static cadre_err rsplit_at(struct ctx *c, const struct string *s, const struct s
 {
     size_t end = s->n;
     const char *hit;
-    while (max-- != 0 && (hit = find_last(s->p, end, by))) {
+    while (max-- != 0) {
+        TRY(find_last(c, s->p, end, by, &hit));
+        if (!hit)
+            break;
         TRY(add_part(c, l, hit + by->n, end - (size_t)(hit - s->p) - by->n));
         end = (size_t)(hit - s->p);
     }
@@ -385,7 +401,11 @@ static cadre_err partition(struct ctx *c, const struct call *call, bool right, s
     TRY(arg_string(c, &call->arg[0], "partition: sep", &by));
     if (by->n == 0)
         return ctx_fail(c, CADRE_E_FORMAT, "partition: expected a separator, found an empty text");
-    const char *hit = right ? find_last(s->p, s->n, by) : memmem(s->p, s->n, by->p, by->n);
+    const char *hit = NULL;
+    if (right)
+        TRY(find_last(c, s->p, s->n, by, &hit));
+    else
+        hit = memmem(s->p, s->n, by->p, by->n);
     size_t before = hit ? (size_t)(hit - s->p) : right ? 0 : s->n;
     size_t after = hit ? before + by->n : before;
     TRY(add_part(c, l, s->p, before));

@@ -232,6 +232,7 @@ static cadre_err slice_string(struct ctx *c, struct string *s, const struct rang
 {
     struct text t = {0};
     int64_t n = range_length(r);
+    TRY(ctx_steps(c, s->n / 256 + 1));
     if (r->step == 1 && n > 0) {
         size_t from = string_offset(s, r->start);
         return string_of(c, s->p + from, string_offset(s, r->stop) - from, out);
@@ -244,11 +245,17 @@ static cadre_err slice_string(struct ctx *c, struct string *s, const struct rang
     return string_from_text(c, &t, out);
 }
 
-static cadre_err new_range(struct ctx *c, struct range r, struct value *out)
+static cadre_err slice_of_range(struct ctx *c, const struct range *of, const struct range *r, struct value *out)
 {
     struct range *own = ctx_alloc(c, sizeof *own);
+    int64_t start, stop;
     NEED(c, own);
-    *own = r;
+    if (__builtin_mul_overflow(r->start, of->step, &start) || __builtin_add_overflow(start, of->start, &start) ||
+        __builtin_mul_overflow(r->stop, of->step, &stop) || __builtin_add_overflow(stop, of->start, &stop) ||
+        __builtin_mul_overflow(r->step, of->step, &own->step))
+        return too_large(c);
+    own->start = start;
+    own->stop = stop;
     *out = (struct value){.kind = V_RANGE, .range = own};
     return CADRE_OK;
 }
@@ -266,10 +273,7 @@ cadre_err value_slice(struct ctx *c, const struct value *v, const struct value p
     if (v->kind == V_STRING)
         return slice_string(c, v->s, &r, out);
     if (v->kind == V_RANGE)
-        return new_range(c,
-                         (struct range){v->range->start + r.start * v->range->step,
-                                        v->range->start + r.stop * v->range->step, v->range->step * r.step},
-                         out);
+        return slice_of_range(c, v->range, &r, out);
     struct list *l = list_new(c, (size_t)range_length(&r));
     NEED(c, l);
     for (int64_t i = 0, n = range_length(&r); i < n; i++)
@@ -379,6 +383,7 @@ static cadre_err own_item(struct ctx *c, const struct value *v, const struct val
     if (v->kind == V_RANGE) {
         *out = value_int(v->range->start + i * v->range->step);
     } else if (v->kind == V_STRING) {
+        TRY(ctx_steps(c, v->s->n / 256 + 1)); /* characters are found by counting */
         size_t from = string_offset(v->s, i);
         return string_of(c, v->s->p + from, string_offset(v->s, i + 1) - from, out);
     } else {

@@ -64,9 +64,9 @@ cadre_err string_strip(struct ctx *c, const struct string *s, const struct strin
                        struct value *out)
 {
     size_t from = 0, to = s->n;
-    TRY(ctx_steps(c, chars ? chars->n / 16 + 1 : 1));
     while (left && from < to) {
         size_t len = char_length(s->p + from, to - from);
+        TRY(ctx_steps(c, chars ? chars->n / 32 : 0));
         if (!among(s->p + from, len, chars))
             break;
         from += len;
@@ -75,6 +75,7 @@ cadre_err string_strip(struct ctx *c, const struct string *s, const struct strin
         size_t len = 1;
         while (to - len > from && (s->p[to - len] & 0xc0) == 0x80)
             len++;
+        TRY(ctx_steps(c, chars ? chars->n / 32 : 0));
         if (!among(s->p + to - len, len, chars))
             break;
         to -= len;
@@ -114,8 +115,7 @@ cadre_err string_justify(struct ctx *c, struct string *s, int64_t width, const c
                          bool right, struct value *out)
 {
     struct text t = {0};
-    int64_t space = width - string_chars(s);
-    space = space > 0 ? space : 0;
+    int64_t chars = string_chars(s), space = width > chars ? width - chars : 0;
     /* str.center puts the odd blank to the left when the width is odd. */
     int64_t before = left && right ? space / 2 + (space & width & 1) : left ? space : 0;
     for (int64_t i = 0; i < before; i++)

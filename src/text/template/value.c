@@ -71,11 +71,6 @@ bool string_is(const struct string *s, const char *text)
     return strlen(text) == s->n && memcmp(s->p, text, s->n) == 0;
 }
 
-bool value_is_text(const struct value *v, const char *text)
-{
-    return v->kind == V_STRING && string_is(v->s, text);
-}
-
 static int string_compare(const struct string *a, const struct string *b)
 {
     size_t n = a->n < b->n ? a->n : b->n;
@@ -189,6 +184,8 @@ static cadre_err find_hashed(struct ctx *c, const struct dict *d, const struct v
     for (size_t i = 0; d->slots ? d->slots[slot] >= 0 : i < d->n; i++, slot = (slot + 1) & d->mask) {
         size_t entry = d->slots ? (size_t)d->slots[slot] : i;
         const struct dict_entry *e = &d->e[entry];
+        if (i >= FEW)
+            TRY(ctx_steps(c, 1)); /* keys chosen to collide */
         if (e->gone || e->hash != h)
             continue;
         bool equal = same_key(&e->key, key);
@@ -263,13 +260,6 @@ void dict_remove(struct dict *d, int64_t at)
 {
     d->e[at].gone = true;
     d->live--;
-}
-
-const struct value *dict_get(struct ctx *c, const struct dict *d, const char *key)
-{
-    struct string s = {.p = key, .n = strlen(key), .chars = -1};
-    int64_t at;
-    return dict_find(c, d, value_string(&s), &at) == CADRE_OK && at >= 0 ? &d->e[at].value : NULL;
 }
 
 /* ---- undefined and JSON -------------------------------------------------------------------------------- */

@@ -135,8 +135,6 @@ cadre_err dict_set(struct ctx *c, struct dict *d, struct value key, struct value
 /* *at is an index into d->e, or -1. Keys that cannot be hashed are an error. */
 cadre_err dict_find(struct ctx *c, const struct dict *d, struct value key, int64_t *at);
 void dict_remove(struct dict *d, int64_t at);
-/* The value under a key given as text; NULL if there is none (or it cannot be looked for). */
-const struct value *dict_get(struct ctx *c, const struct dict *d, const char *key);
 
 cadre_err value_undefined(struct ctx *c, const struct string *name, const char *of, struct value *out);
 cadre_err value_from_json(struct ctx *c, const json_t *j, struct value *out);
@@ -148,7 +146,6 @@ bool value_is_number(const struct value *v);        /* int, float or bool */
 bool value_is_integer(const struct value *v);       /* int or bool, which counts as 0 and 1 */
 int64_t value_as_int(const struct value *v);        /* of an integer */
 double value_as_float(const struct value *v);       /* of a number */
-bool value_is_text(const struct value *v, const char *text);
 
 bool value_truth(const struct value *v);
 cadre_err value_equal(struct ctx *c, const struct value *a, const struct value *b, bool *out);

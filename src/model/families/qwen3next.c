@@ -1,0 +1,45 @@
+/* Qwen3-Next and Qwen3.5, MoE and dense: Gated DeltaNet in most layers, attention with gated heads in the others, a
+ * gated shared expert. Qwen3.5 orders the v heads otherwise and turns pairs by sections (M-RoPE). In files the norm
+ * before the feed-forward part is the one after attention, and 1 is already added to the norms' weights. */
+#include "model/family.h"
+
+#include "model/attention.h"
+
+static const struct tensor_alias aliases[] = {{"ffn_norm.weight", "post_attention_norm.weight"}, {NULL, NULL}};
+
+/* Widths that a file leaves out follow from feed_forward_length. */
+static cadre_err read(const struct gguf *g, struct spec *s, cadre_error *err)
+{
+    (void)g, (void)err;
+    if (s->expert_ff == 0 && s->router.k > 0)
+        s->expert_ff = s->dense_ff / s->router.k;
+    if (s->shared_ff == 0)
+        s->shared_ff = s->dense_ff;
+    return CADRE_OK;
+}
+
+#define HYBRID .attention_gate = true, .qk_norm = QK_NORM_HEAD, .recurrent = &attention_delta_net, .recurrent_period = 4
+#define EXPERTS .shared_gated = true, .router = {.kind = &router_softmax, .normalize = true}
+
+const struct family family_qwen3next = {
+    .name = "qwen3next",
+    .facts = {HYBRID, EXPERTS, .delta = {.joined_gates = true}},
+    .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_DELTA),
+    .aliases = aliases,
+    .read = read,
+};
+
+const struct family family_qwen35moe = {
+    .name = "qwen35moe",
+    .facts = {HYBRID, EXPERTS, .delta = {.tiled = true}},
+    .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_DELTA) | KEYS(KEY_SECTIONS),
+    .aliases = aliases,
+    .read = read,
+};
+
+const struct family family_qwen35 = {
+    .name = "qwen35",
+    .facts = {HYBRID, .delta = {.tiled = true}},
+    .keys = KEYS(KEY_DELTA) | KEYS(KEY_SECTIONS),
+    .aliases = aliases,
+};
