@@ -24,7 +24,7 @@ struct short_conv_weights {
 
 /* Tensors that a layer does not have are NULL, or have n = 0. */
 struct layer {
-    struct tensor *attn_norm, *ffn_norm;
+    struct tensor *attn_norm, *ffn_norm, *moe_norm; /* moe_norm: of experts beside a dense part */
     struct tensor *attn_norm_bias, *ffn_norm_bias;
     struct weight q, k, v, o;
     struct tensor *q_bias, *k_bias, *v_bias, *o_bias;

@@ -98,10 +98,12 @@ static void same_spec(const struct spec *a, const struct spec *b)
                        (x.moe || x.dense_ff == y.dense_ff),
                    "a layer");
     }
+    SAME(qkv_clamp), SAME(rope_sliding_only), SAME(window_full_first);
     if (a->n_expert == 0 || a->n_dense_leading > 0)
         SAME(dense_ff);
     if (a->n_expert == 0)
         return;
+    SAME(moe_side), SAME(gate_early), SAME(expert_scaled);
     SAME(n_dense_leading), SAME(expert_ff), SAME(shared_ff), SAME(shared_gated), SAME(router_bias);
     SAME(router.kind), SAME(router.n_expert), SAME(router.k), SAME(router.groups.n), SAME(router.groups.used);
     SAME(router.groups.best), SAME(router.normalize), SAME(router.scale), SAME(expert_kind);

@@ -118,6 +118,12 @@ static struct tensor *build_scale(struct op_ctx *c, struct tensor **p, void *arg
     return op_scale(c, p[0], (real)-1.75);
 }
 
+static struct tensor *build_clamp(struct op_ctx *c, struct tensor **p, void *arg)
+{
+    (void)arg;
+    return op_clamp(c, p[0], (real)0.7);
+}
+
 static struct tensor *build_concat(struct op_ctx *c, struct tensor **p, void *arg)
 {
     (void)arg;
@@ -144,6 +150,7 @@ static void columns_and_scalars(void **s)
         gradcheck(&ctx, &rng, "div_col", build_div, NULL, 2, p);
         assert_true(p[1]->g[0] != 0);
         gradcheck(&ctx, &rng, "scale", build_scale, NULL, 1, p);
+        gradcheck(&ctx, &rng, "clamp", build_clamp, NULL, 1, p);
         gradcheck(&ctx, &rng, "concat_cols", build_concat, NULL, 2, p);
         gradcheck(&ctx, &rng, "slice_cols", build_slice, NULL, 1, p);
         free_all(2, p);

@@ -22,7 +22,6 @@ const struct family family_bailingmoe = {
 
 const struct family family_bailingmoe2 = {
     .name = "bailingmoe2",
-    .optional = {OPTION(router_bias), OPTION(o_bias)},
     .facts = {.qk_norm = QK_NORM_HEAD, .router = {.kind = &router_sigmoid}},
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_SHARED_COUNT) | KEYS(KEY_LEADING_DENSE) |
             KEYS(KEY_GATING) | KEYS(KEY_WEIGHTS_NORM) | KEYS(KEY_WEIGHTS_SCALE),

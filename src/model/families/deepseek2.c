@@ -56,7 +56,6 @@ static cadre_err write(struct gguf_writer *w, const struct spec *s, cadre_error 
 
 const struct family family_deepseek2 = {
     .name = "deepseek2",
-    .optional = {OPTION(router_bias)},
     .facts = {.attention = &attention_mla, .rope_pairs = true},
     .keys = KEYS(KEY_LATENT) | KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_COUNT) | KEYS(KEY_LEADING_DENSE) |
             KEYS(KEY_GATING) | KEYS(KEY_WEIGHTS_NORM) | KEYS(KEY_WEIGHTS_SCALE),

@@ -13,7 +13,6 @@ static cadre_err read(const struct gguf *g, struct spec *s, cadre_error *err)
 
 const struct family family_glm4moe = {
     .name = "glm4moe",
-    .optional = {OPTION(qkv_bias), OPTION(qk_norm)},
     .facts = {.qk_norm = QK_NORM_HEAD, .router_bias = true, .router = {.kind = &router_sigmoid}},
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_COUNT) | KEYS(KEY_LEADING_DENSE) | KEYS(KEY_GATING) |
             KEYS(KEY_WEIGHTS_NORM) | KEYS(KEY_WEIGHTS_SCALE),

@@ -27,7 +27,6 @@ const struct family family_granite = {
 
 const struct family family_granitemoe = {
     .name = "granitemoe",
-    .optional = {OPTION(qkv_bias), OPTION(o_bias)},
     .facts = {.rope_pairs = true, .router = {.kind = &router_softmax, .normalize = true}},
     .keys = KEYS(KEY_SCALES) | KEYS(KEY_ATTENTION_SCALE) | KEYS(KEY_SHARED_FF),
     .experts_in_ff = true,

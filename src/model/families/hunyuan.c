@@ -18,7 +18,6 @@ static cadre_err can_write(const struct spec *s, cadre_error *err)
 
 const struct family family_hunyuan_moe = {
     .name = "hunyuan-moe",
-    .optional = {OPTION(qkv_bias)},
     .facts = {.qk_norm = QK_NORM_HEAD,
               .qk_norm_after_rope = true,
               .router = {.kind = &router_softmax, .normalize = true}},
