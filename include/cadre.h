@@ -364,10 +364,11 @@ typedef struct cadre_convert_result {
     bool resumed;   /* an interrupted run had done a part of it */
 } cadre_convert_result;
 
-/* A model as a GGUF file: in is a GGUF file, the first one of a split model, or a Hugging Face directory; out ends with
- * ".gguf". With `split` the files are OUT-00001-of-0000N.gguf … Beside out lie OUT.part and OUT.journal until it is
- * complete; after an interruption the same call goes on from there, to the same bytes. progress (may be NULL) gets
- * bytes; false stops with CADRE_E_CANCELLED. result may be NULL. */
+/* A model as another kind of file: in is a GGUF file, the first one of a split model, or a Hugging Face directory. An
+ * out that ends with ".gguf" becomes a GGUF file, another one a directory, which must not exist. With `split` the files
+ * are OUT-00001-of-0000N.gguf …, or shards in the directory (else of 5 GiB). Beside out lie OUT.part and OUT.journal
+ * until it is complete; after an interruption the same call goes on from there, to the same bytes. progress (may be
+ * NULL) gets bytes; false stops with CADRE_E_CANCELLED. result may be NULL. */
 CADRE_API cadre_err cadre_convert(const char *in, const char *out, const cadre_convert_options *options,
                                   bool (*progress)(void *user, int64_t done, int64_t total), void *user,
                                   cadre_convert_result *result, cadre_error *err);

@@ -92,6 +92,8 @@ void model_free(struct model *m);
 
 /* The tokenizer tables of a GGUF file (borrowed from g), and the keys that hold them. */
 cadre_err tokenizer_from_gguf(struct tokenizer **out, const struct gguf *g, cadre_error *err);
+/* The same as a tokenizer.json's text, malloc'd. */
+cadre_err tokenizer_gguf_to_json(const struct gguf *g, char **json, size_t *n, cadre_error *err);
 cadre_err tokenizer_to_gguf(struct gguf_writer *w, const struct tokenizer_tables *t, cadre_error *err);
 
 /* general.file_type of a file most of whose matrices have that type. */

@@ -370,6 +370,8 @@ int main(int argc, char **argv)
         TWIN("qwen3_moe-f32", "qwen3moe"),
         TWIN("olmoe", "olmoe"),
         TWIN("olmoe-f32", "olmoe"),
+        TWIN("deepseek_v2_lite", "deepseek2-lite"),
+        TWIN("deepseek_v2_lite-f32", "deepseek2-lite"),
         GOLDEN("deepseek2-lite"),
         GOLDEN("deepseek2-lite-legacy"),
         GOLDEN("deepseek2-v3"),
