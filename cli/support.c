@@ -84,6 +84,7 @@ int cli_open_model(cadre_model **out, const char *path, const struct common *c, 
     cadre_model_options o = cadre_model_options_default();
     o.threads = (int)c->threads;
     o.isa = c->isa;
+    o.mla = c->mla;
     o.memory = c->memory;
     o.tokenizer_only = tokenizer_only;
     path = cli_model_path(path);
