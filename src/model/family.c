@@ -13,7 +13,7 @@ static const struct family *const table[] = {
     &family_granite,      &family_granitemoe, &family_bailingmoe, &family_bailingmoe2, &family_ernie4_5_moe,
     &family_hunyuan_moe,  &family_minimax_m2, &family_qwen3next,  &family_qwen35,      &family_qwen35moe,
     &family_lfm2,         &family_lfm2moe,    &family_dots1,      &family_dbrx,        &family_arctic,
-    &family_smallthinker, &family_cadre,
+    &family_smallthinker, &family_pangu_moe,  &family_cadre,
 };
 enum { N_FAMILIES = sizeof table / sizeof *table };
 
