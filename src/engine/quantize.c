@@ -179,20 +179,19 @@ static void warn(const struct rules *r, const char *fmt, ...)
 
 static void warn_all(const struct rules *r, const struct source *s)
 {
-    int64_t again = 0, unfit[DTYPE_COUNT] = {0};
-    enum dtype then[DTYPE_COUNT] = {0};
+    int64_t again = 0, unfit[DTYPE_COUNT][DTYPE_COUNT] = {{0}};
     for (int64_t i = 0; i < n_params(s); i++) {
         const struct param *p = param_at(s, i);
         enum dtype want = wanted(r, p), got = chosen((void *)(uintptr_t)r, p);
-        unfit[want] += got != want;
-        then[want] = got != want ? got : then[want];
+        unfit[want][got] += got != want;
         again += got != p->type && dtype_info(p->type)->block > 1 && bits(got) < 16;
     }
-    for (int t = 0; t < DTYPE_COUNT; t++)
-        if (unfit[t])
-            warn(r, "%lld tensors have rows that are not whole blocks of %u numbers: %s instead of %s",
-                 (long long)unfit[t], dtype_info((enum dtype)t)->block, dtype_info(then[t])->name,
-                 dtype_info((enum dtype)t)->name);
+    for (int want = 0; want < DTYPE_COUNT; want++)
+        for (int got = 0; got < DTYPE_COUNT; got++)
+            if (unfit[want][got])
+                warn(r, "%lld tensors have rows that are not whole blocks of %u numbers: %s instead of %s",
+                     (long long)unfit[want][got], dtype_info((enum dtype)want)->block,
+                     dtype_info((enum dtype)got)->name, dtype_info((enum dtype)want)->name);
     if (again)
         warn(r, "%lld tensors were quantized already: both errors add up", (long long)again);
 }
