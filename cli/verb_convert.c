@@ -33,7 +33,7 @@ static int run(const struct verb *v, int argc, char **argv)
     struct common c = {0};
     cadre_convert_options o = cadre_convert_options_default();
     const struct option_row rows[] = {
-        {"--out", 'o', OPTION_TEXT, &out, "FILE", "the GGUF file to write", 0, 0},
+        {"--out", 'o', OPTION_TEXT, &out, "OUT", "X.gguf, or a directory to write", 0, 0},
         {"--type", 0, OPTION_WORD, &o.type, "f32|f16|bf16|q8_0", "of the matrices (default: as they are, or else bf16)",
          0, 0},
         {"--split", 0, OPTION_SIZE, &o.split, "SIZE", "several files of at most SIZE (default: one)", 0, 0},
@@ -52,5 +52,5 @@ static int run(const struct verb *v, int argc, char **argv)
     return cadre_convert(model, out, &o, show, &w, &r, &err) ? cli_fail(&err) : report(out, &r, &c);
 }
 
-const struct verb verb_convert = {"convert", "[MODEL] -o FILE", "Hugging Face directory to GGUF; split and join files",
-                                  HAS_JSON | HAS_TALK, run};
+const struct verb verb_convert = {
+    "convert", "[MODEL] -o OUT", "GGUF file to Hugging Face directory and back; split, join", HAS_JSON | HAS_TALK, run};

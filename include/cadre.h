@@ -96,10 +96,13 @@ CADRE_API cadre_err cadre_machine_get(cadre_machine *out, cadre_error *err);
 typedef struct cadre_model cadre_model;
 
 typedef struct cadre_model_options {
-    int threads;         /* 0: physical cores */
-    const char *isa;     /* NULL: the best there is, or what the environment variable CADRE_ISA says */
-    uint64_t memory;     /* budget in bytes for weights, KV cache and scratch together; 0: none. A model that does not
-                            fit is refused with the figures. */
+    int threads;     /* 0: physical cores */
+    const char *isa; /* NULL: the best there is, or what the environment variable CADRE_ISA says */
+    uint64_t memory; /* budget in bytes for weights, KV cache and scratch together; 0: none. A model that does not
+                        fit is refused with the figures. */
+    const char *mla; /* multi-head latent attention: "absorbed" (NULL: this), with the latent row of a position in the
+                        KV cache, or "plain", with keys and values of every head; the same up to rounding. An error
+                        for models without it. */
     bool tokenizer_only; /* read no weights: for cadre_tokenize and cadre_detokenize; the path may then be that of a
                             tokenizer.json */
 } cadre_model_options;
@@ -361,10 +364,11 @@ typedef struct cadre_convert_result {
     bool resumed;   /* an interrupted run had done a part of it */
 } cadre_convert_result;
 
-/* A model as a GGUF file: in is a GGUF file, the first one of a split model, or a Hugging Face directory; out ends with
- * ".gguf". With `split` the files are OUT-00001-of-0000N.gguf … Beside out lie OUT.part and OUT.journal until it is
- * complete; after an interruption the same call goes on from there, to the same bytes. progress (may be NULL) gets
- * bytes; false stops with CADRE_E_CANCELLED. result may be NULL. */
+/* A model as another kind of file: in is a GGUF file, the first one of a split model, or a Hugging Face directory. An
+ * out that ends with ".gguf" becomes a GGUF file, another one a directory, which must not exist. With `split` the files
+ * are OUT-00001-of-0000N.gguf …, or shards in the directory (else of 5 GiB). Beside out lie OUT.part and OUT.journal
+ * until it is complete; after an interruption the same call goes on from there, to the same bytes. progress (may be
+ * NULL) gets bytes; false stops with CADRE_E_CANCELLED. result may be NULL. */
 CADRE_API cadre_err cadre_convert(const char *in, const char *out, const cadre_convert_options *options,
                                   bool (*progress)(void *user, int64_t done, int64_t total), void *user,
                                   cadre_convert_result *result, cadre_error *err);

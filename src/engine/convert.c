@@ -31,13 +31,11 @@ cadre_err cadre_convert(const char *in, const char *out, const cadre_convert_opt
 {
     cadre_convert_result unused;
     CHECK(err, in && out && options, CADRE_E_ARG, "cadre_convert: in, out and options must be given");
-    CHECK(err, ends_with(out, ".gguf"), CADRE_E_UNSUPPORTED,
-          "%s: expected the name of a GGUF file, which ends with .gguf", out);
     struct conversion c = {
         .out = out, .options = options, .progress = progress, .user = user, .result = result ? result : &unused};
     *c.result = (cadre_convert_result){0};
     TRY(model_source_open(&c.g, in, err));
-    cadre_err rc = convert_to_gguf(&c, err);
+    cadre_err rc = ends_with(out, ".gguf") ? convert_to_gguf(&c, err) : convert_to_hf(&c, err);
     gguf_close(c.g);
     return rc;
 }

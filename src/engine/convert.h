@@ -20,6 +20,7 @@ struct conversion {
 /* Count n bytes as done and ask the caller whether to go on. */
 cadre_err conversion_advance(struct conversion *c, uint64_t n, cadre_error *err);
 
+cadre_err convert_to_hf(struct conversion *c, cadre_error *err);
 cadre_err convert_to_gguf(struct conversion *c, cadre_error *err);
 
 #endif

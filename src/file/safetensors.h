@@ -46,4 +46,8 @@ cadre_err safetensors_write_begin(struct safetensors_writer *w, cadre_error *err
 cadre_err safetensors_write(struct safetensors_writer *w, const void *data, uint64_t n, cadre_error *err);
 cadre_err safetensors_writer_commit(struct safetensors_writer *w, cadre_error *err); /* frees w, also on failure */
 
+/* A writer of no file: what is put into it becomes a head, the bytes before the data (free it). */
+cadre_err safetensors_writer_open_head(struct safetensors_writer **out, cadre_error *err);
+cadre_err safetensors_writer_head(struct safetensors_writer *w, unsigned char **head, uint64_t *n, cadre_error *err);
+
 #endif

@@ -134,25 +134,55 @@ static void pass_complete(struct safetensors_writer *w)
         w->at++;
 }
 
-cadre_err safetensors_write_begin(struct safetensors_writer *w, cadre_error *err)
+cadre_err safetensors_writer_open_head(struct safetensors_writer **out, cadre_error *err)
 {
-    CHECK(err, !w->begun, CADRE_E_ARG, "%s: expected one write_begin, found a second", w->file.path);
-    static const char blanks[ST_HEADER_ALIGNMENT + 1] = "        ";
+    *out = calloc(1, sizeof **out);
+    CHECK(err, *out, CADRE_E_MEMORY, "no memory for the head of a file");
+    (*out)->header = json_object();
+    if ((*out)->header)
+        return CADRE_OK;
+    writer_free(*out);
+    *out = NULL;
+    return error_set(err, CADRE_E_MEMORY, "no memory for the head of a file");
+}
+
+cadre_err safetensors_writer_head(struct safetensors_writer *w, unsigned char **out, uint64_t *size, cadre_error *err)
+{
     char *text = json_dumps(w->header, JSON_COMPACT);
-    CHECK(err, text, CADRE_E_MEMORY, "%s: no memory for its header", w->file.path);
     cadre_err rc = CADRE_OK;
+    *out = NULL;
+    CHECK(err, text, CADRE_E_MEMORY, "no memory for the header");
     size_t n = strlen(text);
     uint64_t padded = align_up(n, ST_HEADER_ALIGNMENT);
-    w->begun = true;
-    CHECK_OUT(err, padded <= ST_MAX_HEADER, CADRE_E_ARG, "%s: expected a header of at most %d bytes, found %zu",
-              w->file.path, ST_MAX_HEADER, n);
-    TRY_OUT(atomic_file_write(&w->file, &padded, ST_LENGTH_BYTES, err));
-    TRY_OUT(atomic_file_write(&w->file, text, n, err));
-    TRY_OUT(atomic_file_write(&w->file, blanks, (size_t)padded - n, err));
-    pass_complete(w);
+    CHECK_OUT(err, padded <= ST_MAX_HEADER, CADRE_E_ARG, "expected a header of at most %d bytes, found %zu",
+              ST_MAX_HEADER, n);
+    unsigned char *head = malloc(ST_LENGTH_BYTES + (size_t)padded);
+    CHECK_OUT(err, head, CADRE_E_MEMORY, "no memory for a header of %zu bytes", n);
+    memcpy(head, &padded, ST_LENGTH_BYTES);
+    memcpy(head + ST_LENGTH_BYTES, text, n);
+    memset(head + ST_LENGTH_BYTES + n, ' ', (size_t)padded - n);
+    *out = head;
+    *size = ST_LENGTH_BYTES + padded;
 out:
-    w->failed = rc != CADRE_OK;
     free(text);
+    return rc;
+}
+
+cadre_err safetensors_write_begin(struct safetensors_writer *w, cadre_error *err)
+{
+    unsigned char *head;
+    uint64_t n = 0;
+    CHECK(err, !w->begun, CADRE_E_ARG, "%s: expected one write_begin, found a second", w->file.path);
+    w->begun = true;
+    cadre_err rc = safetensors_writer_head(w, &head, &n, err);
+    if (rc == CADRE_OK)
+        rc = atomic_file_write(&w->file, head, (size_t)n, err);
+    if (rc == CADRE_OK)
+        pass_complete(w);
+    else
+        error_wrap(err, rc, "%s", w->file.path);
+    w->failed = rc != CADRE_OK;
+    free(head);
     return rc;
 }
 

@@ -29,6 +29,8 @@ enum spec_key {
     KEY_SECTIONS, /* of rope */
     KEY_SCALES,   /* on embeddings, residual stream, logits */
     KEY_SOFTCAP,  /* of logits */
+    KEY_CLAMP,    /* of queries, keys and values */
+    KEY_LIGHT,    /* light experts */
     KEY_OWN,      /* keys that only this project's own architecture has */
 };
 #define KEYS(k) (1u << (k))
@@ -66,9 +68,10 @@ cadre_err spec_can_write(const struct spec *s, cadre_error *err);
 /* general.architecture and all keys. */
 cadre_err spec_to_gguf(struct gguf_writer *w, const struct spec *s, cadre_error *err);
 
-extern const struct family family_bailingmoe, family_bailingmoe2, family_cadre, family_deepseek, family_deepseek2,
-    family_ernie4_5_moe, family_glm4moe, family_gpt_oss, family_granite, family_granitemoe, family_hunyuan_moe,
-    family_lfm2, family_lfm2moe, family_llama, family_minimax_m2, family_olmoe, family_phimoe, family_qwen2moe,
-    family_qwen3, family_qwen3moe, family_qwen3next, family_qwen35, family_qwen35moe;
+extern const struct family family_arctic, family_bailingmoe, family_bailingmoe2, family_cadre, family_dbrx,
+    family_deepseek, family_deepseek2, family_dots1, family_ernie4_5_moe, family_glm4moe, family_gpt_oss,
+    family_granite, family_granitemoe, family_hunyuan_moe, family_lfm2, family_lfm2moe, family_llama, family_minimax_m2,
+    family_olmoe, family_pangu_moe, family_phimoe, family_qwen2moe, family_qwen3, family_qwen3moe, family_qwen3next,
+    family_qwen35, family_qwen35moe, family_smallthinker;
 
 #endif

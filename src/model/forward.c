@@ -2,7 +2,7 @@
  *
  *     x = embedding[token]
  *     each layer:  x += attention(norm(x))            the kind that the spec names for this layer
- *                  x += ffn(norm(x)) or moe(norm(x))
+ *                  x += ffn(norm(x)) or moe(norm(x))  or both: see enum moe_side
  *     logits = output(norm(x of the wanted rows))
  *
  * Without a tape a layer's intermediate results are given back when it is done and only the residual stream stays, so
@@ -23,19 +23,26 @@ static struct tensor *layer_forward(struct op_ctx *c, const struct attend *a, st
 {
     const struct spec *s = &a->m->spec;
     const struct layer *l = &a->m->layers[a->layer];
+    struct tensor *in = x, *moe = pass->late;
+    pass->late = NULL;
     struct tensor *y = a->l.attention->forward(c, a, model_norm(c, s, x, l->attn_norm, l->attn_norm_bias));
     x = op_add(c, x, scaled(c, y, s->residual_scale));
     struct tensor *h = model_norm(c, s, x, l->ffn_norm, l->ffn_norm_bias);
+    if (routing && !a->l.moe)
+        *routing = (struct routing){0};
     if (a->l.moe) {
-        y = moe_forward(c, &l->moe, h, pass, routing, err);
-        if (!y)
+        pass->gate_x = s->gate_early ? in : NULL;
+        moe = moe_forward(c, &l->moe, l->moe_norm ? model_norm(c, s, in, l->moe_norm, NULL) : h, pass, routing, err);
+        if (!moe)
             return NULL;
-    } else {
-        y = s->expert_kind->forward(c, &l->ffn, h, NULL);
-        if (routing)
-            *routing = (struct routing){0};
     }
-    return op_add(c, x, scaled(c, y, s->residual_scale));
+    if (a->l.dense)
+        x = op_add(c, x, scaled(c, s->expert_kind->forward(c, &l->ffn, h, NULL), s->residual_scale));
+    if (a->l.moe && s->moe_side == MOE_SHORTCUT) {
+        pass->late = moe;
+        return x;
+    }
+    return moe ? op_add(c, x, scaled(c, moe, s->residual_scale)) : x;
 }
 
 /* A layer whose activations are dropped (Chen et al. 2016): its forward leaves the output and the routing that balance
@@ -151,22 +158,24 @@ struct tensor *model_hidden(struct op_ctx *c, struct model *m, const struct batc
     struct attend a = {.m = m, .b = b, .first = first_positions(c, b), .rope = choose_rope(c, m, b)};
     struct moe_pass pass = {.hooks = b->hooks, .training = b->training};
     bool keep = c->tape || b->routing || b->hidden; /* somebody looks at intermediate results later */
+    bool drop = c->tape && b->recompute && s->moe_side != MOE_SHORTCUT; /* there a layer leaves more than x */
+    size_t mark = 0;
     struct tensor *x = scaled(c, op_embed(c, &m->embedding, b->token, b->n_tok), s->embedding_scale);
+    struct tensor *stream = x;
     struct handed_on room = keep ? (struct handed_on){0} : room_to_hand_on(c, s, b->n_tok);
     for (int64_t i = 0; i < s->n_layer; i++) {
-        size_t mark = arena_mark(c->arena);
+        if (!pass.late)
+            mark = arena_mark(c->arena);
         struct routing *routing = b->routing ? &b->routing[i] : NULL;
         a.layer = i;
         a.l = spec_layer(s, i);
-        struct tensor *y = c->tape && b->recompute ? layer_dropped(c, &a, x, routing, err)
-                                                   : layer_forward(c, &a, x, &pass, routing, err);
-        if (!y)
+        x = drop ? layer_dropped(c, &a, x, routing, err) : layer_forward(c, &a, x, &pass, routing, err);
+        if (!x)
             return NULL;
-        if (keep) {
-            x = y;
-        } else {
+        if (!keep && !pass.late) {
             if (!c->dry)
-                memcpy(x->x, y->x, (size_t)tensor_count(x) * sizeof *x->x);
+                memcpy(stream->x, x->x, (size_t)tensor_count(x) * sizeof *x->x);
+            x = stream;
             hand_on(c, room.logits, &pass.logits);
             hand_on(c, room.state, &pass.state);
             arena_reset(c->arena, mark);

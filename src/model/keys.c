@@ -20,6 +20,7 @@ enum kind {
     KIND_ATTENTION, /* an attention kind by its name */
     KIND_QK_NORM,
     KIND_NORM,
+    KIND_SIDE,
     KIND_LAYERS,   /* only listed, a number for each layer */
     KIND_SECTIONS, /* up to four numbers */
     KIND_SCHEDULE, /* of the number of active experts, by its name */
@@ -76,6 +77,7 @@ static const struct key keys[] = {
     {"shortconv.l_cache", KEY_SHORT_CONV, KIND_I64, F(conv_taps), DENSE_TOO, 0},
     {"attention.q_lora_rank", KEY_LATENT, KIND_I64, F(q_rank), DENSE_TOO, 0},
     {"attention.kv_lora_rank", KEY_LATENT, KIND_I64, F(kv_rank), DENSE_TOO, 0},
+    {"attention.clamp_kqv", KEY_CLAMP, KIND_REAL, F(qkv_clamp), DENSE_TOO, 0},
     {"attention.qk_norm", KEY_OWN, KIND_QK_NORM, F(qk_norm), DENSE_TOO, 0},
     {"attention.qk_norm_after_rope", KEY_OWN, KIND_BOOL, F(qk_norm_after_rope), DENSE_TOO, 0},
     {"attention.qkv_bias", KEY_OWN, KIND_BOOL, F(qkv_bias), DENSE_TOO, 0},
@@ -86,6 +88,7 @@ static const struct key keys[] = {
     {"rope.freq_base", KEY_COMMON, KIND_REAL, F(rope_base), 0, 0},
     {"rope.none", KEY_OWN, KIND_BOOL, F(no_rope), DENSE_TOO, 0},
     {"rope.pairs", KEY_OWN, KIND_BOOL, F(rope_pairs), DENSE_TOO, 0},
+    {"rope.sliding_only", KEY_OWN, KIND_BOOL, F(rope_sliding_only), DENSE_TOO, 0},
     {"rope.scaling.original_context_length", KEY_COMMON, KIND_I64, F(yarn_ctx), 0, 0},
     {"rope.scaling.yarn_beta_fast", KEY_COMMON, KIND_REAL, F(yarn_beta_fast), 0, 0},
     {"rope.scaling.yarn_beta_slow", KEY_COMMON, KIND_REAL, F(yarn_beta_slow), 0, 0},
@@ -95,12 +98,18 @@ static const struct key keys[] = {
     {"interleave_moe_layer_step", KEY_MOE_PERIOD, KIND_I64, F(moe_period), 0, 0},
     {"feed_forward_length", KEY_COMMON, KIND_I64, F(dense_ff), 0, F(dense_ff_at)},
     {"expert_count", KEY_COMMON, KIND_INT, F(n_expert), 0, 0},
+    {"expert_zero_count", KEY_LIGHT, KIND_INT, F(n_zero), 0, 0},
+    {"expert_copy_count", KEY_LIGHT, KIND_INT, F(n_copy), 0, 0},
+    {"expert_constant_count", KEY_LIGHT, KIND_INT, F(n_constant), 0, 0},
     {"expert_used_count", KEY_COMMON, KIND_INT, F(router.k), 0, 0},
     {"expert_feed_forward_length", KEY_EXPERT_FF, KIND_I64, F(expert_ff), 0, 0},
     {"expert_shared_feed_forward_length", KEY_SHARED_FF, KIND_I64, F(shared_ff), 0, 0},
     {"expert_shared_gated", KEY_OWN, KIND_BOOL, F(shared_gated), 0, 0},
     {"expert_gating_func", KEY_GATING, KIND_GATING, F(router.kind), 0, 0},
     {"expert_router", KEY_OWN, KIND_ROUTER, F(router.kind), 0, 0},
+    {"expert_side", KEY_OWN, KIND_SIDE, F(moe_side), 0, 0},
+    {"expert_gate_early", KEY_OWN, KIND_BOOL, F(gate_early), 0, 0},
+    {"expert_scaled", KEY_OWN, KIND_BOOL, F(expert_scaled), 0, 0},
     {"expert_gate_bias", KEY_OWN, KIND_BOOL, F(gate_bias), 0, 0},
     {"expert_bias", KEY_OWN, KIND_BOOL, F(expert_bias), 0, 0},
     {"expert_selection_bias", KEY_OWN, KIND_BOOL, F(router_bias), 0, 0},
@@ -112,9 +121,6 @@ static const struct key keys[] = {
     {"expert_threshold", KEY_OWN, KIND_REAL, F(router.threshold), 0, 0},
     {"expert_used_schedule", KEY_OWN, KIND_SCHEDULE, F(schedule), 0, 0},
     {"expert_used_min_count", KEY_OWN, KIND_INT, F(k_min), 0, 0},
-    {"expert_zero_count", KEY_OWN, KIND_INT, F(n_zero), 0, 0},
-    {"expert_copy_count", KEY_OWN, KIND_INT, F(n_copy), 0, 0},
-    {"expert_constant_count", KEY_OWN, KIND_INT, F(n_constant), 0, 0},
     {"expert_slices", KEY_OWN, KIND_SLICES, F(slices), 0, 0},
     {"expert_latent_length", KEY_OWN, KIND_I64, F(latent), 0, 0},
     {"expert_head_count", KEY_OWN, KIND_INT, F(moe_heads), 0, 0},
@@ -149,6 +155,13 @@ enum { N_GATINGS = sizeof gatings / sizeof *gatings };
 /* Enums by name. */
 static const char *const qk_norms[] = {[QK_NORM_NONE] = "none", [QK_NORM_HEAD] = "head", [QK_NORM_FULL] = "full", NULL};
 static const char *const norms[] = {[NORM_RMS] = "rms", [NORM_LAYER] = "layer", NULL};
+static const char *const sides[] = {
+    [MOE_INSTEAD] = "instead", [MOE_BESIDE] = "beside", [MOE_SHORTCUT] = "shortcut", NULL};
+
+static const char *const *names_of(enum kind kind)
+{
+    return kind == KIND_NORM ? norms : kind == KIND_SIDE ? sides : qk_norms;
+}
 
 static bool in_list(const char *const *list, const char *name)
 {
@@ -238,7 +251,7 @@ static cadre_err read_name(const struct gguf *g, const char *key, void *field, e
     else if (kind == KIND_ATTENTION)
         value = *(const struct attention_kind **)field = attention_kind_find(s.p);
     else
-        value = read_enum(kind == KIND_NORM ? norms : qk_norms, s.p, field);
+        value = read_enum(names_of(kind), s.p, field);
     CHECK(err, value, CADRE_E_UNSUPPORTED, "%s: '%s' is not known here", key, shown(s.p, s.n).s);
     return CADRE_OK;
 }
@@ -444,11 +457,8 @@ static cadre_err write_key(struct gguf_writer *w, const char *key, const void *f
         slice_pattern_text(field, slices);
         text = slices;
         break;
-    case KIND_NORM:
-        text = norms[*(const enum norm_kind *)field];
-        break;
     default:
-        text = qk_norms[*(const enum qk_norm *)field];
+        text = names_of(kind)[*(const int *)field];
     }
     return gguf_put_string(w, key, text, strlen(text), err);
 }
@@ -551,6 +561,7 @@ static bool equal(const struct spec *a, const struct spec *b, const struct key *
         return *(const bool *)x == *(const bool *)y;
     case KIND_QK_NORM:
     case KIND_NORM:
+    case KIND_SIDE:
         return *(const int *)x == *(const int *)y;
     case KIND_SECTIONS:
         return memcmp(x, y, sizeof a->rope_sections) == 0;
@@ -563,6 +574,23 @@ static bool equal(const struct spec *a, const struct spec *b, const struct key *
     }
 }
 
+/* A bool that a file says by having a tensor. */
+static bool said_by_tensor(const struct spec *s, const struct key *k)
+{
+    struct tensor_walk w = tensor_walk(s);
+    for (w.all = true; tensor_next(&w);)
+        if (w.def->option == k->field && w.def->option)
+            return true;
+    return false;
+}
+
+/* Whether the spec's router has a number, and the family a key for that. */
+static bool said_by_gating(const struct family *f, const struct spec *s, const struct key *k)
+{
+    int64_t number;
+    return k->kind == KIND_ROUTER && has_group(f, KEY_GATING) && has_number(s->router.kind, &number);
+}
+
 cadre_err keys_express(const struct family *f, const struct spec *s, cadre_error *err)
 {
     struct spec own = *s,
@@ -570,14 +598,17 @@ cadre_err keys_express(const struct family *f, const struct spec *s, cadre_error
     bool counted = has_group(f, KEY_SHARED_COUNT);
     facts.n_expert = s->n_expert;
     facts.n_layer = s->n_layer;
+    facts.window = s->window;
     facts.expert_ff = f->experts_in_ff ? s->expert_ff : 0;
     facts.shared_ff = counted ? s->shared_ff : 0;
+    facts.router.groups.n = s->router.groups.n; /* the number that ranks them is what the default makes of it */
+    facts.router.groups.used = s->router.groups.used;
     spec_defaults(&facts);
     spec_defaults(&own);
     for (int i = 0; i < N_KEYS; i++) {
         const struct key *k = &keys[i];
         if (has_key(f, k) || in_list(f->own_keys, k->name) || k->group == KEY_RMS_EPS || k->group == KEY_LAYER_EPS ||
-            (s->n_expert == 0 && !(k->flags & DENSE_TOO)))
+            (s->n_expert == 0 && !(k->flags & DENSE_TOO)) || said_by_tensor(s, k) || said_by_gating(f, s, k))
             continue;
         CHECK(err, equal(&own, &facts, k), CADRE_E_UNSUPPORTED,
               "a %s file has no key for '%s', and this model differs from what the architecture implies; save it as "

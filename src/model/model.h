@@ -24,7 +24,7 @@ struct short_conv_weights {
 
 /* Tensors that a layer does not have are NULL, or have n = 0. */
 struct layer {
-    struct tensor *attn_norm, *ffn_norm;
+    struct tensor *attn_norm, *ffn_norm, *moe_norm; /* moe_norm: of experts beside a dense part */
     struct tensor *attn_norm_bias, *ffn_norm_bias;
     struct weight q, k, v, o;
     struct tensor *q_bias, *k_bias, *v_bias, *o_bias;
@@ -92,6 +92,8 @@ void model_free(struct model *m);
 
 /* The tokenizer tables of a GGUF file (borrowed from g), and the keys that hold them. */
 cadre_err tokenizer_from_gguf(struct tokenizer **out, const struct gguf *g, cadre_error *err);
+/* The same as a tokenizer.json's text, malloc'd. */
+cadre_err tokenizer_gguf_to_json(const struct gguf *g, char **json, size_t *n, cadre_error *err);
 cadre_err tokenizer_to_gguf(struct gguf_writer *w, const struct tokenizer_tables *t, cadre_error *err);
 
 /* general.file_type of a file most of whose matrices have that type. */

@@ -18,7 +18,14 @@ static int64_t at(const struct layer_list *list, int64_t layer, int64_t otherwis
 
 bool spec_layer_is_moe(const struct spec *s, int64_t layer)
 {
+    if (s->n_expert > 0 && s->moe_side == MOE_SHORTCUT)
+        return layer % 2 == 0;
     return s->n_expert > 0 && layer >= s->n_dense_leading && (s->moe_period <= 1 || (layer + 1) % s->moe_period == 0);
+}
+
+bool spec_layer_is_dense(const struct spec *s, int64_t layer)
+{
+    return s->moe_side != MOE_INSTEAD || !spec_layer_is_moe(s, layer);
 }
 
 static bool slides(const struct spec *s, int64_t layer)
@@ -41,12 +48,15 @@ static bool recurs(const struct spec *s, int64_t layer)
 
 struct layer_spec spec_layer(const struct spec *s, int64_t layer)
 {
+    int64_t window = s->window > 0 && slides(s, layer) ? s->window : 0;
     return (struct layer_spec){
         .attention = recurs(s, layer) ? s->recurrent : s->attention,
         .n_head = at(&s->n_head_at, layer, s->n_head),
         .n_kv_head = at(&s->n_kv_head_at, layer, s->n_kv_head),
-        .window = s->window > 0 && slides(s, layer) ? s->window : 0,
+        .window = window,
+        .rope = !s->no_rope && (!s->rope_sliding_only || window > 0),
         .moe = spec_layer_is_moe(s, layer),
+        .dense = spec_layer_is_dense(s, layer),
         .dense_ff = at(&s->dense_ff_at, layer, s->dense_ff),
     };
 }
@@ -99,7 +109,7 @@ void spec_defaults(struct spec *s)
     default_real(&s->logit_divisor, 1);
     if (s->window == 0) {
         s->window_period = 0;
-        s->window_full_first = false;
+        s->window_full_first = s->rope_sliding_only = false;
         s->slides.given = false;
     }
     if (!s->recurrent || s->recurrent_at.given)
@@ -190,6 +200,8 @@ static cadre_err check_attention(const struct spec *s, cadre_error *err)
     CHECK(err, s->attention, CADRE_E_FORMAT, "no attention kind is set");
     CHECK(err, s->attention_scale >= 0 && isfinite(s->attention_scale), CADRE_E_FORMAT,
           "attention.scale: expected 0 (1/sqrt of the head) or above, found %g", (double)s->attention_scale);
+    CHECK(err, s->qkv_clamp >= 0 && isfinite(s->qkv_clamp), CADRE_E_FORMAT,
+          "attention.clamp_kqv: expected 0 (none) or above, found %g", (double)s->qkv_clamp);
     TRY(check_position(s, err));
     for (int64_t i = 0; i < s->n_layer; i++) {
         struct layer_spec l = spec_layer(s, i);
@@ -206,7 +218,7 @@ static cadre_err check_experts(const struct spec *s, cadre_error *err)
     CHECK(err, s->expert_kind, CADRE_E_FORMAT, "no expert kind is set");
     for (int64_t i = 0; i < s->n_layer; i++) {
         struct layer_spec l = spec_layer(s, i);
-        if (!l.moe)
+        if (l.dense)
             TRY(check_ranges(&(struct range){"feed_forward_length", l.dense_ff, 1, MAX_WIDTH}, 1, err));
     }
     if (s->n_expert == 0)
@@ -223,6 +235,9 @@ static cadre_err check_experts(const struct spec *s, cadre_error *err)
     CHECK(err, s->router.n_expert == spec_choices(s), CADRE_E_FORMAT,
           "the router's number of experts: expected expert_count and the light ones (%d), found %d", spec_choices(s),
           s->router.n_expert);
+    CHECK(err, s->moe_side != MOE_SHORTCUT || s->n_layer % 2 == 0, CADRE_E_FORMAT,
+          "block_count: expected an even number, as experts are added a layer later, found %lld",
+          (long long)s->n_layer);
     CHECK(err, !s->shared_gated || s->shared_ff > 0, CADRE_E_FORMAT,
           "expert_shared_feed_forward_length: expected at least 1 with a gated shared expert, found 0");
     CHECK(err, s->router.kind, CADRE_E_FORMAT, "no router is set");

@@ -13,6 +13,14 @@ enum { MODEL_MAX_LAYERS = 512, MODEL_MAX_EXPERTS = 4096 };
 enum qk_norm { QK_NORM_NONE, QK_NORM_HEAD /* per head */, QK_NORM_FULL /* over the whole projection */ };
 enum norm_kind { NORM_RMS, NORM_LAYER };
 
+/* Where the experts of a layer are. */
+enum moe_side {
+    MOE_INSTEAD, /* in place of its dense feed-forward part */
+    MOE_BESIDE,  /* beside it; they read the layer's input under a norm of their own (Arctic) */
+    MOE_SHORTCUT /* beside that of the first of two layers, reading what it reads, and their output is added at the end
+                  * of the second (shortcut-connected, LongCat-Flash) */
+};
+
 struct attention_kind; /* model/attention.h */
 
 /* One number a layer, for files that list them; not given: the same number everywhere. */
@@ -64,6 +72,7 @@ struct spec {
     bool qkv_bias, o_bias;
     bool attention_gate; /* attn_q gives for every head a query and a gate: the head's output times sigmoid(gate) */
     bool sinks;          /* a learned score per head that takes weight and gives nothing (Xiao et al. 2023) */
+    real qkv_clamp;      /* queries, keys and values between -it and it; 0: as they are */
     enum qk_norm qk_norm;
     bool qk_norm_after_rope;
     real attention_scale;     /* 0: 1 / √head_dim */
@@ -83,6 +92,7 @@ struct spec {
     int64_t n_rot;
     bool no_rope; /* nothing turns: order comes from the causal mask alone */
     bool rope_pairs;
+    bool rope_sliding_only;              /* layers that see everything have no rotary embedding */
     real rope_base, rope_linear;         /* linear scaling: positions divided by it; 1 = none */
     real yarn_factor;                    /* YaRN (Peng et al. 2023); 0 or 1 = none; excludes linear */
     int64_t yarn_ctx;                    /* context of pre-training that YaRN or the long factors stretch */
@@ -100,12 +110,15 @@ struct spec {
     int64_t n_dense_leading, moe_period, dense_ff;
     struct layer_list dense_ff_at;
     int n_expert;
+    enum moe_side moe_side;
+    bool gate_early; /* gates read the layer's input, before attention and norm */
     int64_t expert_ff;
     int64_t shared_ff; /* 0: no shared expert */
     bool shared_gated;
     bool router_bias;            /* selection bias exists */
     bool gate_bias;              /* the gate that makes the logits has a bias */
     bool expert_bias;            /* experts' matrices have biases */
+    bool expert_scaled;          /* an expert's weights are multiplied by a learned number */
     struct router_config router; /* its n_expert counts the light experts, too */
     /* Structure beyond a row of equal FFNs (moe/moe.h); 0: none. expert_ff is then the width of a slice. */
     int n_zero, n_copy, n_constant; /* light experts of a layer, besides n_expert */
@@ -129,11 +142,13 @@ struct layer_spec {
     const struct attention_kind *attention;
     int64_t n_head, n_kv_head;
     int64_t window; /* 0: sees everything */
-    bool moe;
+    bool rope;      /* queries and keys are turned by their position */
+    bool moe, dense;
     int64_t dense_ff;
 };
 struct layer_spec spec_layer(const struct spec *s, int64_t layer);
 bool spec_layer_is_moe(const struct spec *s, int64_t layer);
+bool spec_layer_is_dense(const struct spec *s, int64_t layer);
 
 /* Fill in what a zero leaves open: grouped-query attention, kv heads as many as heads, head_dim = d_model / n_head,
  * n_rot = head_dim, rope base 10000, no scaling, YaRN's usual constants, softmax router, SwiGLU experts; and bring what

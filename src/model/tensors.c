@@ -53,9 +53,9 @@ static bool untied(const struct spec *s, int64_t layer)
     return !s->tied;
 }
 
-static bool dense(const struct spec *s, int64_t layer)
+static bool with_moe_norm(const struct spec *s, int64_t layer)
 {
-    return !spec_layer_is_moe(s, layer);
+    return s->moe_side == MOE_BESIDE && spec_layer_is_moe(s, layer);
 }
 
 static bool with_shared(const struct spec *s, int64_t layer)
@@ -125,14 +125,23 @@ static const struct tensor_def feed_forward[] = {
      INIT_ZERO,
      {size_model},
      .option = OPTION(norm_bias)},
-    {.name = "ffn_gate.weight", .field = LAYER(ffn.gate), .size = {size_dense_ff, size_model}, .when = dense},
-    {.name = "ffn_up.weight", .field = LAYER(ffn.up), .size = {size_dense_ff, size_model}, .when = dense},
+    {.name = "ffn_gate.weight",
+     .field = LAYER(ffn.gate),
+     .size = {size_dense_ff, size_model},
+     .when = spec_layer_is_dense},
+    {.name = "ffn_up.weight", .field = LAYER(ffn.up), .size = {size_dense_ff, size_model}, .when = spec_layer_is_dense},
     {.name = "ffn_down.weight",
      .field = LAYER(ffn.down),
      SLOT_WEIGHT,
      INIT_RESIDUAL,
      {size_model, size_dense_ff},
-     .when = dense},
+     .when = spec_layer_is_dense},
+    {.name = "ffn_norm_exps.weight",
+     .field = LAYER(moe_norm),
+     SLOT_VECTOR,
+     INIT_ONE,
+     {size_model},
+     .when = with_moe_norm},
     {.name = "ffn_gate_inp.weight",
      .field = LAYER(moe.gate),
      .size = {size_choices, size_gate_in},
@@ -153,6 +162,13 @@ static const struct tensor_def feed_forward[] = {
      TENSOR_NO_GRADIENT,
      .when = spec_layer_is_moe,
      .option = OPTION(router_bias)},
+    {.name = "exp_scale.weight",
+     .field = LAYER(moe.weight_scale),
+     SLOT_ROW,
+     INIT_ONE,
+     {size_choices},
+     .when = spec_layer_is_moe,
+     .option = OPTION(expert_scaled)},
     {.name = "ffn_gate_exps.weight",
      .field = LAYER(moe.experts.gate),
      .size = {size_slices, size_expert_ff, size_expert_in},

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "model/model.h"
+#include "text/tokenizer_json.h"
 
 static const struct {
     const char *key;
@@ -200,6 +201,16 @@ static cadre_err read_tables(const struct gguf *g, struct tokenizer_tables *t, s
     return known_flags(g, t, &spans->token_flags, err);
 }
 
+static void release(struct spans *s)
+{
+    free(s->tokens);
+    free(s->merges);
+    free(s->kinds);
+    free(s->scores);
+    free(s->charsmap);
+    free(s->token_flags);
+}
+
 cadre_err tokenizer_from_gguf(struct tokenizer **out, const struct gguf *g, cadre_error *err)
 {
     struct tokenizer_tables t = {0};
@@ -208,12 +219,19 @@ cadre_err tokenizer_from_gguf(struct tokenizer **out, const struct gguf *g, cadr
     cadre_err rc = read_tables(g, &t, &spans, err);
     if (rc == CADRE_OK)
         rc = tokenizer_new(out, &t, err);
-    free(spans.tokens);
-    free(spans.merges);
-    free(spans.kinds);
-    free(spans.scores);
-    free(spans.charsmap);
-    free(spans.token_flags);
+    release(&spans);
+    return rc;
+}
+
+cadre_err tokenizer_gguf_to_json(const struct gguf *g, char **json, size_t *n, cadre_error *err)
+{
+    struct tokenizer_tables t = {0};
+    struct spans spans = {0};
+    *json = NULL;
+    cadre_err rc = read_tables(g, &t, &spans, err);
+    if (rc == CADRE_OK)
+        rc = tokenizer_json_write(json, n, &t, err);
+    release(&spans);
     return rc;
 }
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const struct expert_kind *const kinds[] = {&expert_swiglu, &expert_swiglu_clamped};
+static const struct expert_kind *const kinds[] = {&expert_swiglu, &expert_swiglu_clamped, &expert_reglu};
 
 const struct expert_kind *expert_kind_at(int i)
 {

@@ -29,5 +29,6 @@ const struct expert_kind *expert_kind_at(int i);
 
 extern const struct expert_kind expert_swiglu;         /* expert/swiglu.c: down(silu(gate x) · up x), Shazeer 2020 */
 extern const struct expert_kind expert_swiglu_clamped; /* expert/swiglu_clamped.c: gpt-oss */
+extern const struct expert_kind expert_reglu;          /* expert/reglu.c: down(relu(gate x) · up x) */
 
 #endif

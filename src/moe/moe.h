@@ -47,6 +47,7 @@ struct moe_pass {
     const struct route_training *training; /* NULL: not training */
     struct tensor *gate_x; /* [n, d] what a layer's gate reads instead of its x; NULL: x. SmallThinker routes by the
                             * layer's input, so that experts can be fetched while attention computes */
+    struct tensor *late;   /* what the experts of a layer gave that is added at the end of the next (LongCat-Flash) */
     struct tensor *logits; /* of the MoE layer before, NULL in the first: gating residuals read them */
     struct tensor *state;  /* [n, state] of the recurrent router, NULL in the first */
 };

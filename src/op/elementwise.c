@@ -205,17 +205,55 @@ static void scale_back(struct op_ctx *c, void *saved)
     op_rows_run(c, tensor_count(s->a), 1, scale_back_elements, s);
 }
 
-struct tensor *op_scale(struct op_ctx *c, struct tensor *a, real factor)
+/* An operator of one tensor and one number. */
+static struct tensor *with_number(struct op_ctx *c, struct tensor *a, real number, op_rows_fn *value,
+                                  void (*back)(struct op_ctx *c, void *saved))
 {
-    struct scale s = {.k = c->k, .a = a, .y = op_new(c, a->n_dims, a->dim), .s = factor};
-    op_rows_run(c, tensor_count(a), 1, scale_elements, &s);
+    struct scale s = {.k = c->k, .a = a, .y = op_new(c, a->n_dims, a->dim), .s = number};
+    op_rows_run(c, tensor_count(a), 1, value, &s);
     if (op_records(c, a->track)) {
         s.y->track = true;
         struct scale *saved = op_struct(c, sizeof *saved);
         *saved = s;
-        tape_push(c, scale_back, saved);
+        tape_push(c, back, saved);
     }
     return s.y;
+}
+
+struct tensor *op_scale(struct op_ctx *c, struct tensor *a, real factor)
+{
+    return with_number(c, a, factor, scale_elements, scale_back);
+}
+
+static void clamp_elements(void *arg, int64_t from, int64_t to)
+{
+    const struct scale *s = arg;
+    for (int64_t i = from; i < to; i++) {
+        real x = s->a->x[i];
+        s->y->x[i] = x > s->s ? s->s : x < -s->s ? -s->s : x;
+    }
+}
+
+static void clamp_back_elements(void *arg, int64_t from, int64_t to)
+{
+    const struct scale *s = arg;
+    for (int64_t i = from; i < to; i++)
+        if (s->a->x[i] <= s->s && s->a->x[i] >= -s->s)
+            s->da[i] += s->y->g[i];
+}
+
+static void clamp_back(struct op_ctx *c, void *saved)
+{
+    struct scale *s = saved;
+    if (!s->y->g)
+        return;
+    s->da = tensor_grad(c, s->a);
+    op_rows_run(c, tensor_count(s->a), 1, clamp_back_elements, s);
+}
+
+struct tensor *op_clamp(struct op_ctx *c, struct tensor *a, real limit)
+{
+    return with_number(c, a, limit, clamp_elements, clamp_back);
 }
 
 struct quotient {

@@ -49,6 +49,8 @@ struct tensor *op_add(struct op_ctx *c, struct tensor *a, struct tensor *b);
 struct tensor *op_sub(struct op_ctx *c, struct tensor *a, struct tensor *b);
 struct tensor *op_mul(struct op_ctx *c, struct tensor *a, struct tensor *b);
 struct tensor *op_scale(struct op_ctx *c, struct tensor *a, real s);
+/* Between -limit and limit; no gradient flows where the limit acts. */
+struct tensor *op_clamp(struct op_ctx *c, struct tensor *a, real limit);
 /* a / max(b, floor) with b a column [n, 1]; where the floor acts no gradient flows to b. */
 struct tensor *op_div_col(struct op_ctx *c, struct tensor *a, struct tensor *b, real floor);
 

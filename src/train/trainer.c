@@ -500,8 +500,8 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
         if (!spec_layer_is_moe(&c->spec, l))
             continue;
         const int64_t *count = t->count + l * c->spec.router.n_expert;
-        p->load_max_mean = fmax(p->load_max_mean, balance_max_over_mean(count, c->spec.n_expert));
-        p->load_entropy += balance_entropy(count, c->spec.n_expert);
+        p->load_max_mean = fmax(p->load_max_mean, balance_max_over_mean(count, c->spec.router.n_expert));
+        p->load_entropy += balance_entropy(count, c->spec.router.n_expert);
         n_moe++;
     }
     if (n_moe)

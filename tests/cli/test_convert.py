@@ -96,6 +96,29 @@ class Convert(unittest.TestCase):
         os.rename(first, self.at("odd.gguf"))
         self.fails("inspect", self.at("odd.gguf"), says=["odd.gguf", "name of the first"])
 
+    def test_there_and_back(self):
+        self.save()
+        whole, back, again = self.at("m.gguf"), self.at("back"), self.at("again.gguf")
+        self.ok("convert", self.dir, "-o", whole)
+        made = json.loads(self.ok("convert", whole, "-o", back, "--split", "16K", "--json"))
+        self.assertEqual(made["tensors"], len(self.tensors))
+        files = sorted(os.listdir(back))
+        self.assertEqual(len([f for f in files if f.endswith(".safetensors")]), made["files"])
+        self.assertIn("model.safetensors.index.json", files)
+        config = json.loads(read(os.path.join(back, "config.json")))
+        for key in ("model_type", "hidden_size", "num_local_experts", "rms_norm_eps", "rope_theta"):
+            self.assertEqual(config[key], self.config[key], key)
+        for file in [f for f in files if f.endswith(".safetensors")]:  # matrices have their bytes, vectors are f32
+            raw = read(os.path.join(back, file))
+            n = int.from_bytes(raw[:8], "little")
+            for name, t in json.loads(raw[8 : 8 + n]).items():
+                if name != "__metadata__" and t["dtype"] == "BF16":
+                    begin, end = t["data_offsets"]
+                    self.assertEqual(raw[8 + n + begin : 8 + n + end], self.tensors[name][2], name)
+        self.ok("convert", back, "-o", again)
+        self.assertEqual(self.logits(again, "a"), self.logits(whole, "b"))
+        self.fails("convert", whole, "-o", back, says=[back, "does not exist yet"])
+
     def interrupted(self, out, limit):
         """A run that cannot write more than `limit` bytes to a file."""
 

@@ -1,4 +1,5 @@
 /* fuzz_seeds FOLDER: write the first inputs of every target into FOLDER/<target>/. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,51 @@ static void tokenizer_seeds(const char *folder)
         write_bytes(seed(folder, "tokenizer_json", samples[i][0]), samples[i][1], strlen(samples[i][1]));
 }
 
+/* A Mixtral as small as can be: config.json, no index, the tensors. */
+static void hf_seeds(const char *folder)
+{
+    static const char config[] =
+        "{\"model_type\":\"mixtral\",\"vocab_size\":4,\"max_position_embeddings\":8,\"hidden_size\":4,"
+        "\"num_hidden_layers\":1,\"intermediate_size\":4,\"num_attention_heads\":2,\"num_local_experts\":1,"
+        "\"num_experts_per_tok\":1,\"rope_scaling\":{\"type\":\"linear\",\"factor\":2.0}}";
+    static const char *const matrices[] = {"self_attn.q_proj",
+                                           "self_attn.k_proj",
+                                           "self_attn.v_proj",
+                                           "self_attn.o_proj",
+                                           "block_sparse_moe.experts.0.w1",
+                                           "block_sparse_moe.experts.0.w2",
+                                           "block_sparse_moe.experts.0.w3"};
+    static const float zeros[16];
+    struct safetensors_writer *w;
+    cadre_error e = {0};
+    unsigned char *head;
+    uint64_t n;
+    char name[96];
+    check(safetensors_writer_open_head(&w, &e), &e);
+    for (int i = 0; i < 7; i++) {
+        snprintf(name, sizeof name, "model.layers.0.%s.weight", matrices[i]);
+        check(safetensors_put(w, name, DTYPE_F32, 2, (int64_t[]){4, 4}, &e), &e);
+    }
+    check(safetensors_put(w, "model.embed_tokens.weight", DTYPE_F32, 2, (int64_t[]){4, 4}, &e), &e);
+    check(safetensors_put(w, "lm_head.weight", DTYPE_F32, 2, (int64_t[]){4, 4}, &e), &e);
+    check(safetensors_put(w, "model.layers.0.block_sparse_moe.gate.weight", DTYPE_F32, 2, (int64_t[]){1, 4}, &e), &e);
+    check(safetensors_put(w, "model.norm.weight", DTYPE_F32, 1, (int64_t[]){4}, &e), &e);
+    check(safetensors_put(w, "model.layers.0.input_layernorm.weight", DTYPE_F32, 1, (int64_t[]){4}, &e), &e);
+    check(safetensors_put(w, "model.layers.0.post_attention_layernorm.weight", DTYPE_F32, 1, (int64_t[]){4}, &e), &e);
+    check(safetensors_writer_head(w, &head, &n, &e), &e);
+    safetensors_writer_abort(w);
+    FILE *f = fopen(seed(folder, "hf", "mixtral"), "wb");
+    bool ok =
+        f && fwrite(config, 1, sizeof config, f) == sizeof config && fputc(0, f) == 0 && fwrite(head, 1, n, f) == n;
+    for (int i = 0; i < 10 && ok; i++) /* nine matrices of 64 bytes, a gate and three norms of 16 */
+        ok = fwrite(zeros, 1, sizeof zeros, f) == sizeof zeros;
+    if (!ok || fclose(f) != 0) {
+        perror("hf/mixtral");
+        exit(1);
+    }
+    free(head);
+}
+
 static void template_seeds(const char *folder)
 {
     static const char *const templates[] = {
@@ -106,5 +152,6 @@ int main(int argc, char **argv)
     template_seeds(argv[1]);
     safetensors_seeds(argv[1]);
     tokenizer_seeds(argv[1]);
+    hf_seeds(argv[1]);
     return 0;
 }

@@ -87,12 +87,14 @@ static void unary_values(void **state)
     x->x[0] = 0, x->x[1] = 30, x->x[2] = -30;
     struct tensor *silu = op_silu(&w->c, x), *gelu = op_gelu(&w->c, x), *relu2 = op_relu2(&w->c, x),
                   *sigmoid = op_sigmoid(&w->c, x), *t = op_tanh(&w->c, x), *scale = op_scale(&w->c, x, 3),
-                  *swiglu = op_swiglu(&w->c, x, t), *softplus = op_softplus(&w->c, x), *relu = op_relu(&w->c, x);
+                  *swiglu = op_swiglu(&w->c, x, t), *softplus = op_softplus(&w->c, x), *relu = op_relu(&w->c, x),
+                  *clamp = op_clamp(&w->c, x, 1);
     for (int i = 0; i < 3000; i++) {
         double v = (double)x->x[i], s = 1 / (1 + exp(-v));
         assert_near((double)sigmoid->x[i], s, 1e-6);
         assert_near((double)silu->x[i], v * s, 1e-6);
         assert_near((double)gelu->x[i], 0.5 * v * (1 + tanh(sqrt(2 / M_PI) * (v + 0.044715 * v * v * v))), 1e-6);
+        assert_near((double)clamp->x[i], v > 1 ? 1 : v < -1 ? -1 : v, 0);
         assert_near((double)relu->x[i], v > 0 ? v : 0, 0);
         assert_near((double)relu2->x[i], v > 0 ? v * v : 0, 1e-6);
         assert_near((double)t->x[i], tanh(v), 1e-6);

@@ -103,12 +103,19 @@ static struct tensor *head_norm(struct op_ctx *c, const struct spec *s, struct t
     return op_reshape(c, op_rmsnorm(c, heads, w, s->norm_eps), 2, (int64_t[]){rows, cols});
 }
 
+static struct tensor *project(struct op_ctx *c, const struct spec *s, struct tensor *h, const struct weight *w,
+                              struct tensor *bias)
+{
+    struct tensor *x = op_linear(c, h, w, bias);
+    return s->qkv_clamp != 0 ? op_clamp(c, x, s->qkv_clamp) : x;
+}
+
 static struct tensor *place(struct op_ctx *c, const struct attend *a, struct tensor *x, struct tensor *norm)
 {
     const struct spec *s = &a->m->spec;
     if (norm && !s->qk_norm_after_rope)
         x = head_norm(c, s, x, norm);
-    if (!s->no_rope)
+    if (a->l.rope)
         x = op_rope(c, x, s->head_dim, a->b->position, a->rope);
     return norm && s->qk_norm_after_rope ? head_norm(c, s, x, norm) : x;
 }
@@ -126,12 +133,12 @@ static struct tensor *forward(struct op_ctx *c, const struct attend *a, struct t
 {
     const struct spec *s = &a->m->spec;
     const struct layer *l = &a->m->layers[a->layer];
-    struct tensor *q = op_linear(c, h, &l->q, l->q_bias), *gate = NULL;
+    struct tensor *q = project(c, s, h, &l->q, l->q_bias), *gate = NULL;
     if (s->attention_gate)
         q = split_gate(c, q, s->head_dim, &gate);
     q = place(c, a, q, l->q_norm);
-    struct tensor *k = place(c, a, op_linear(c, h, &l->k, l->k_bias), l->k_norm);
-    struct tensor *v = op_linear(c, h, &l->v, l->v_bias);
+    struct tensor *k = place(c, a, project(c, s, h, &l->k, l->k_bias), l->k_norm);
+    struct tensor *v = project(c, s, h, &l->v, l->v_bias);
     struct tensor *y = attend_rows(c, a, q, k, v,
                                    (struct attention){.n_head = a->l.n_head,
                                                       .n_kv_head = a->l.n_kv_head,

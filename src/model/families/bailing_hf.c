@@ -6,6 +6,11 @@ static cadre_err derive(const struct hf_config *c, struct hf_keys *k, cadre_erro
     return hf_put_rotary(c, k, 1, err);
 }
 
+static cadre_err restore(const struct gguf *g, json_t *root, cadre_error *err)
+{
+    return hf_copy_rotary(g, "bailingmoe2", root, err);
+}
+
 static const struct hf_key keys[] = {
     {"num_experts", "expert_count", HF_INT, HF_REQUIRED, 0, NULL},
     {"num_experts_per_tok", "expert_used_count", HF_INT, HF_REQUIRED, 0, NULL},
@@ -43,6 +48,7 @@ static const struct hf_family bailing_moe_v2 = {
     .keys = keys,
     .tensors = tensors,
     .derive = derive,
+    .restore = restore,
 };
 
 const struct hf_family *const hf_bailing[] = {&bailing_moe_v2, NULL};

@@ -63,4 +63,5 @@ const struct family family_deepseek2 = {
     .read = read,
     .can_write = can_write,
     .write = write,
+    .hf = hf_deepseek2,
 };

@@ -65,6 +65,31 @@ static cadre_err derive_v3(const struct hf_config *c, struct hf_keys *k, cadre_e
     return put_scoring(c, k, "sigmoid", err);
 }
 
+/* The sizes of a head and the rules of routing as a config has them. */
+static cadre_err restore(const struct gguf *g, json_t *root, cadre_error *err)
+{
+    int64_t key = 0, rope = 0, heads = 0, gating = 1;
+    bool found;
+    TRY(gguf_get_i64(g, "deepseek2.attention.key_length_mla", &key, &found, err));
+    CHECK(err, found, CADRE_E_UNSUPPORTED, "deepseek2.attention.key_length_mla: expected to write a directory");
+    TRY(gguf_get_i64(g, "deepseek2.rope.dimension_count", &rope, &found, err));
+    TRY(gguf_get_i64(g, "deepseek2.attention.head_count", &heads, &found, err));
+    TRY(gguf_get_i64(g, "deepseek2.expert_gating_func", &gating, &found, err));
+    TRY(hf_copy_int(g, "deepseek2", "attention.kv_lora_rank", root, "kv_lora_rank", err));
+    TRY(hf_copy_int(g, "deepseek2", "attention.value_length_mla", root, "v_head_dim", err));
+    TRY(hf_copy_int(g, "deepseek2", "expert_group_count", root, "n_group", err));
+    TRY(hf_copy_int(g, "deepseek2", "expert_group_used_count", root, "topk_group", err));
+    int bad = json_object_set_new(root, "qk_rope_head_dim", json_integer(rope));
+    bad |= json_object_set_new(root, "qk_nope_head_dim", json_integer(key - rope));
+    bad |= json_object_set_new(root, "num_key_value_heads", json_integer(heads));
+    bad |= json_object_set_new(root, "scoring_func", json_string(gating == 2 ? "sigmoid" : "softmax"));
+    bad |= json_object_set_new(root, "topk_method", json_string(gating == 2 ? "noaux_tc" : "greedy"));
+    if (json_integer_value(json_object_get(root, "q_lora_rank")) == 0)
+        bad |= json_object_set_new(root, "q_lora_rank", json_null());
+    CHECK(err, !bad, CADRE_E_MEMORY, "config.json: no memory");
+    return CADRE_OK;
+}
+
 #define COMMON_KEYS                                                                                                    \
     {"num_key_value_heads", "attention.head_count_kv", HF_FIXED, 0, 1, NULL},                                          \
         {"q_lora_rank", "attention.q_lora_rank", HF_INT, HF_DEFAULT, 0, NULL},                                         \
@@ -105,13 +130,15 @@ static const struct hf_tensor tensors[] = {
 };
 
 #define MODEL(type, class_name, rows, function)                                                                        \
-    {                                                                                                                  \
-        .model_type = type, .architecture = class_name, .keys = rows, .tensors = tensors, .mla = true,                 \
-        .derive = function                                                                                             \
-    }
+    .model_type = type, .architecture = class_name, .keys = rows, .tensors = tensors, .mla = true, .derive = function, \
+    .restore = restore
 
-static const struct hf_family v2 = MODEL("deepseek_v2", "DeepseekV2ForCausalLM", v2_keys, derive_v2),
-                              v3 = MODEL("deepseek_v3", "DeepseekV3ForCausalLM", v3_keys, derive_v3),
-                              k2 = MODEL("kimi_k2", "DeepseekV3ForCausalLM", v3_keys, derive_v3);
+static const struct hf_family v3 = {
+    MODEL("deepseek_v3", "DeepseekV3ForCausalLM", v3_keys, derive_v3),
+    .when = "expert_gating_func",
+    .at_least = 2,
+};
+static const struct hf_family v2 = {MODEL("deepseek_v2", "DeepseekV2ForCausalLM", v2_keys, derive_v2)};
+static const struct hf_family k2 = {MODEL("kimi_k2", "DeepseekV3ForCausalLM", v3_keys, derive_v3)};
 
-const struct hf_family *const hf_deepseek2[] = {&v2, &v3, &k2, NULL};
+const struct hf_family *const hf_deepseek2[] = {&v3, &v2, &k2, NULL};

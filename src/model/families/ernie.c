@@ -6,4 +6,5 @@ const struct family family_ernie4_5_moe = {
     .name = "ernie4_5-moe",
     .facts = {.rope_pairs = true, .router = {.kind = &router_softmax, .normalize = true}},
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_LEADING_DENSE) | KEYS(KEY_MOE_PERIOD),
+    .hf = hf_ernie,
 };

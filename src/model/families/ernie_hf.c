@@ -17,6 +17,19 @@ static cadre_err derive(const struct hf_config *c, struct hf_keys *k, cadre_erro
     return hf_put_int(k, "expert_shared_feed_forward_length", n * width, err);
 }
 
+static cadre_err restore(const struct gguf *g, json_t *root, cadre_error *err)
+{
+    int64_t shared = 0, width = 0;
+    bool found;
+    TRY(gguf_get_i64(g, "ernie4_5-moe.expert_shared_feed_forward_length", &shared, &found, err));
+    TRY(gguf_get_i64(g, "ernie4_5-moe.expert_feed_forward_length", &width, &found, err));
+    CHECK(err, width > 0 && shared % width == 0, CADRE_E_UNSUPPORTED,
+          "ernie4_5-moe: expected a shared width that is a multiple of the experts', to write a directory");
+    int bad = json_object_set_new(root, "moe_num_shared_experts", json_integer(shared / width));
+    CHECK(err, !bad, CADRE_E_MEMORY, "config.json: no memory");
+    return CADRE_OK;
+}
+
 static const struct hf_key keys[] = {
     {"rms_norm_eps", "attention.layer_norm_rms_epsilon", HF_REAL, HF_DEFAULT, 1e-5, NULL},
     {"moe_num_experts", "expert_count", HF_INT, HF_DEFAULT, 64, NULL},
@@ -43,6 +56,7 @@ static const struct hf_family ernie4_5_moe = {
     .rope_base = 500000,
     .tied = true,
     .derive = derive,
+    .restore = restore,
     .ignored = ignored,
 };
 

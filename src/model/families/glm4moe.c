@@ -18,4 +18,5 @@ const struct family family_glm4moe = {
             KEYS(KEY_WEIGHTS_NORM) | KEYS(KEY_WEIGHTS_SCALE),
     .aliases = aliases,
     .read = read,
+    .hf = hf_glm4moe,
 };

@@ -15,6 +15,13 @@ static cadre_err derive(const struct hf_config *c, struct hf_keys *k, cadre_erro
     return hf_put_rotary(c, k, 0.5, err);
 }
 
+static cadre_err restore(const struct gguf *g, json_t *root, cadre_error *err)
+{
+    TRY(hf_copy_int(g, "glm4moe", "expert_group_count", root, "n_group", err));
+    TRY(hf_copy_int(g, "glm4moe", "expert_group_used_count", root, "topk_group", err));
+    return hf_copy_rotary(g, "glm4moe", root, err);
+}
+
 static const struct hf_key keys[] = {
     {"rms_norm_eps", "attention.layer_norm_rms_epsilon", HF_REAL, HF_DEFAULT, 1e-5, NULL},
     {"n_routed_experts", "expert_count", HF_INT, HF_REQUIRED, 0, NULL},
@@ -39,6 +46,7 @@ static const struct hf_family glm4_moe = {
     .keys = keys,
     .tensors = tensors,
     .derive = derive,
+    .restore = restore,
 };
 
 const struct hf_family *const hf_glm4moe[] = {&glm4_moe, NULL};

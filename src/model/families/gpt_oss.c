@@ -17,4 +17,5 @@ const struct family family_gpt_oss = {
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_WINDOW) | KEYS(KEY_WEIGHTS_SCALE),
     .needs_output = true,
     .aliases = aliases,
+    .hf = hf_gpt_oss,
 };

@@ -32,4 +32,5 @@ const struct family family_granitemoe = {
     .experts_in_ff = true,
     .own_keys = own_keys,
     .read = read,
+    .hf = hf_granitemoe,
 };

@@ -52,6 +52,8 @@ static const struct hf_family granitemoeshared = {
     .architecture = "GraniteMoeSharedForCausalLM",
     .keys = shared_keys,
     .tensors = tensors,
+    .when = "expert_shared_feed_forward_length",
+    .at_least = 1,
 };
 
-const struct hf_family *const hf_granitemoe[] = {&granitemoe, &granitemoeshared, NULL};
+const struct hf_family *const hf_granitemoe[] = {&granitemoeshared, &granitemoe, NULL};

@@ -25,4 +25,5 @@ const struct family family_hunyuan_moe = {
     .experts_in_ff = true,
     .read = read,
     .can_write = can_write,
+    .hf = hf_hunyuan,
 };

@@ -36,6 +36,21 @@ static cadre_err derive(const struct hf_config *c, struct hf_keys *k, cadre_erro
     return hf_put_int(k, "expert_shared_feed_forward_length", shared * ff, err);
 }
 
+static cadre_err restore(const struct gguf *g, json_t *root, cadre_error *err)
+{
+    int64_t shared = 0, ff = 0;
+    bool found;
+    TRY(gguf_get_i64(g, "hunyuan-moe.expert_shared_feed_forward_length", &shared, &found, err));
+    TRY(gguf_get_i64(g, "hunyuan-moe.feed_forward_length", &ff, &found, err));
+    CHECK(err, ff > 0 && shared % ff == 0, CADRE_E_UNSUPPORTED,
+          "hunyuan-moe: expected a shared width that is a multiple of the experts', to write a directory");
+    TRY(hf_copy_int(g, "hunyuan-moe", "expert_used_count", root, "moe_topk", err));
+    TRY(hf_copy_int(g, "hunyuan-moe", "expert_feed_forward_length", root, "moe_intermediate_size", err));
+    int bad = json_object_set_new(root, "num_shared_expert", json_integer(shared / ff));
+    CHECK(err, !bad, CADRE_E_MEMORY, "config.json: no memory");
+    return CADRE_OK;
+}
+
 static const struct hf_key keys[] = {
     {"rms_norm_eps", "attention.layer_norm_rms_epsilon", HF_REAL, HF_DEFAULT, 1e-5, NULL},
     {"num_experts", "expert_count", HF_INT, HF_REQUIRED, 0, NULL},
@@ -64,6 +79,7 @@ static const struct hf_family hunyuan_v1_moe = {
     .keys = keys,
     .tensors = tensors,
     .derive = derive,
+    .restore = restore,
 };
 
 const struct hf_family *const hf_hunyuan[] = {&hunyuan_v1_moe, NULL};

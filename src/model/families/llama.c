@@ -38,6 +38,8 @@ static const struct hf_family hf_mixtral = {
     .tensors = llama_tensors,
     .rope_base = 1e6,
     .derive = hf_no_window,
+    .when = "expert_count",
+    .at_least = 1,
 };
 
 const struct family family_llama = {

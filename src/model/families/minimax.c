@@ -8,4 +8,5 @@ const struct family family_minimax_m2 = {
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_GATING) | KEYS(KEY_WEIGHTS_SCALE),
     .experts_in_ff = true,
     .needs_output = true,
+    .hf = hf_minimax,
 };

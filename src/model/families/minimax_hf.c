@@ -9,6 +9,11 @@ static cadre_err derive(const struct hf_config *c, struct hf_keys *k, cadre_erro
     return found ? hf_put_int(k, "rope.dimension_count", rotary, err) : hf_put_rotary(c, k, 1, err);
 }
 
+static cadre_err restore(const struct gguf *g, json_t *root, cadre_error *err)
+{
+    return hf_copy_int(g, "minimax-m2", "rope.dimension_count", root, "rotary_dim", err);
+}
+
 static const struct hf_key keys[] = {
     {"intermediate_size", "expert_feed_forward_length", HF_INT, HF_REQUIRED, 0, NULL},
     {"intermediate_size", "feed_forward_length", HF_INT, HF_REQUIRED, 0, NULL},
@@ -41,6 +46,7 @@ static const struct hf_family minimax_m2 = {
     .tensors = tensors,
     .rope_base = 5e6,
     .derive = derive,
+    .restore = restore,
 };
 
 const struct hf_family *const hf_minimax[] = {&minimax_m2, NULL};

@@ -167,7 +167,7 @@ const struct hf_key hf_common_keys[] = {
     {0},
 };
 
-static bool overridden(const struct hf_family *f, const struct hf_key *common)
+bool hf_key_replaced(const struct hf_family *f, const struct hf_key *common)
 {
     for (const struct hf_key *k = f->keys; k && k->hf; k++)
         if (strcmp(*common->gguf ? k->gguf : k->hf, *common->gguf ? common->gguf : common->hf) == 0)
@@ -251,7 +251,7 @@ static cadre_err put_head_dim(const struct hf_config *c, struct hf_keys *k, cadr
 cadre_err hf_config_keys(const struct hf_config *c, struct hf_keys *k, cadre_error *err)
 {
     for (const struct hf_key *row = hf_common_keys; row->hf; row++)
-        if (!overridden(c->hf, row))
+        if (!hf_key_replaced(c->hf, row))
             TRY(put_row(c, row, k, err));
     for (const struct hf_key *row = c->hf->keys; row && row->hf; row++)
         TRY(put_row(c, row, k, err));

@@ -39,6 +39,16 @@ cadre_err hf_put_int(struct hf_keys *k, const char *name, int64_t v, cadre_error
 cadre_err hf_put_real(struct hf_keys *k, const char *name, double v, cadre_error *err);
 cadre_err hf_put_bool(struct hf_keys *k, const char *name, bool v, cadre_error *err);
 
+/* The rows that all families share, ended by {0}, and whether the family has one in the place of one of them. */
+extern const struct hf_key hf_common_keys[];
+bool hf_key_replaced(const struct hf_family *f, const struct hf_key *common);
+/* A whole number of GGUF to config.json, if it is there. */
+cadre_err hf_copy_int(const struct gguf *g, const char *architecture, const char *name, json_t *root, const char *hf,
+                      cadre_error *err);
+
+/* partial_rotary_factor from the sizes of a head and of its rotated part. */
+cadre_err hf_copy_rotary(const struct gguf *g, const char *architecture, json_t *root, cadre_error *err);
+
 /* The family whose model_type the config has. */
 cadre_err hf_config_family(struct hf_config *c, cadre_error *err);
 /* All rows, the family's own and the common ones, rope scaling, and what the family derives. */

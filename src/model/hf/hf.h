@@ -5,6 +5,8 @@
 #ifndef CADRE_MODEL_HF_HF_H
 #define CADRE_MODEL_HF_HF_H
 
+#include <jansson.h>
+
 #include "file/gguf.h"
 
 enum hf_kind {
@@ -50,12 +52,13 @@ enum hf_form {
 };
 
 enum {
-    HF_F32 = 1,      /* f32 here, whatever it is there (vectors always are) */
-    HF_STORED_T = 2, /* stored as [in, out] */
-    HF_PLUS_ONE = 4, /* a norm that stores w - 1 */
-    HF_VECTORS = 8,  /* [experts, n]: a vector an expert; likewise with '#' */
-    HF_OUTPUT = 16,  /* not looked at when the config ties it to the embedding */
-    HF_FLAT = 32,    /* dimensions of 1 are left out */
+    HF_F32 = 1,        /* f32 here, whatever it is there (vectors always are) */
+    HF_STORED_T = 2,   /* stored as [in, out] */
+    HF_PLUS_ONE = 4,   /* a norm that stores w - 1 */
+    HF_VECTORS = 8,    /* [experts, n]: a vector an expert; likewise with '#' */
+    HF_OUTPUT = 16,    /* not looked at when the config ties it to the embedding */
+    HF_ONLY_READ = 64, /* another form of a tensor: not written */
+    HF_FLAT = 32,      /* dimensions of 1 are left out */
 };
 
 /* Names with '*' for the layer; '#' in the directory's stands for the expert: those tensors are stacked. A row replaces
@@ -85,6 +88,11 @@ struct hf_family {
     bool mla;         /* head sizes are its own keys' business */
     /* What no row can say: more keys, refusals; or NULL. */
     cadre_err (*derive)(const struct hf_config *c, struct hf_keys *k, cadre_error *err);
+    /* Writing a directory: this model if the key `when` (of GGUF, without the architecture) is at least so much, or
+     * there is no `when`; what derive made of several keys, as they were. */
+    const char *when;
+    int64_t at_least;
+    cadre_err (*restore)(const struct gguf *g, json_t *root, cadre_error *err);
     const char *const *ignored; /* beginnings of names of tensors that do not count, NULL-terminated; or NULL */
 };
 

@@ -1,0 +1,190 @@
+/* config.json from GGUF keys. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/hf/export.h"
+#include "model/hf/map.h"
+
+struct out {
+    const struct gguf *g;
+    const struct hf_family *hf;
+    const char *architecture;
+    json_t *root;
+};
+
+static void full_name(const struct out *o, const char *name, char key[128])
+{
+    snprintf(key, 128, "%s.%s", o->architecture, name);
+}
+
+static cadre_err set(json_t *object, const char *key, json_t *value, cadre_error *err)
+{
+    CHECK(err, json_object_set_new(object, key, value) == 0, CADRE_E_MEMORY, "config.json: no memory for '%s'", key);
+    return CADRE_OK;
+}
+
+/* The shortest decimal that is the same f32. */
+static json_t *real_json(double x)
+{
+    char text[40];
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, x);
+        if (strtof(text, NULL) == (float)x)
+            break;
+    }
+    return json_real(strtod(text, NULL));
+}
+
+cadre_err hf_copy_int(const struct gguf *g, const char *architecture, const char *name, json_t *root, const char *hf,
+                      cadre_error *err)
+{
+    char key[128];
+    int64_t v;
+    bool found;
+    snprintf(key, sizeof key, "%s.%s", architecture, name);
+    TRY(gguf_get_i64(g, key, &v, &found, err));
+    return found ? set(root, hf, json_integer(v), err) : CADRE_OK;
+}
+
+cadre_err hf_copy_rotary(const struct gguf *g, const char *architecture, json_t *root, cadre_error *err)
+{
+    struct hf_dims d;
+    TRY(hf_dims_from_gguf(&d, g, architecture, err));
+    CHECK(err, d.head_dim > 0, CADRE_E_FORMAT, "%s.attention.key_length: expected above 0", architecture);
+    return set(root, "partial_rotary_factor", json_real((double)d.n_rot / (double)d.head_dim), err);
+}
+
+static cadre_err put_row(const struct out *o, const struct hf_key *row, cadre_error *err)
+{
+    char key[128];
+    double x = 0;
+    bool found = false, b = false;
+    full_name(o, row->gguf, key);
+    json_error_t unused;
+    switch (row->kind) {
+    case HF_MUST_BE:
+        return set(o->root, row->hf, json_loads(row->is, JSON_DECODE_ANY, &unused), err);
+    case HF_FIXED:
+        return CADRE_OK;
+    case HF_INT:
+        return hf_copy_int(o->g, o->architecture, row->gguf, o->root, row->hf, err);
+    case HF_REAL:
+        TRY(gguf_get_f64(o->g, key, &x, &found, err));
+        return found ? set(o->root, row->hf, real_json(x), err) : CADRE_OK;
+    case HF_BOOL:
+        TRY(gguf_get_bool(o->g, key, &b, &found, err));
+        return found ? set(o->root, row->hf, json_boolean(b), err) : CADRE_OK;
+    }
+    return CADRE_OK;
+}
+
+static cadre_err get_real(const struct out *o, const char *name, double *x, bool *found, cadre_error *err)
+{
+    char key[128];
+    full_name(o, name, key);
+    return gguf_get_f64(o->g, key, x, found, err);
+}
+
+static cadre_err put_scaling(const struct out *o, const char *type, cadre_error *err)
+{
+    double x;
+    bool found;
+    json_t *r = json_object();
+    TRY(set(o->root, "rope_scaling", r, err));
+    TRY(set(r, "rope_type", json_string(type), err));
+    TRY(set(r, "type", json_string(type), err));
+    TRY(get_real(o, "rope.scaling.factor", &x, &found, err));
+    if (found)
+        TRY(set(r, "factor", real_json(x), err));
+    if (strcmp(type, "yarn") != 0)
+        return CADRE_OK;
+    TRY(hf_copy_int(o->g, o->architecture, "rope.scaling.original_context_length", r,
+                    "original_max_position_embeddings", err));
+    double factor = x, fast = 32, slow = 1;
+    TRY(get_real(o, "rope.scaling.yarn_beta_fast", &fast, &found, err));
+    TRY(get_real(o, "rope.scaling.yarn_beta_slow", &slow, &found, err));
+    TRY(set(r, "beta_fast", real_json(fast), err));
+    TRY(set(r, "beta_slow", real_json(slow), err));
+    TRY(get_real(o, "rope.scaling.yarn_log_multiplier", &x, &found, err));
+    if (found) {
+        TRY(set(r, "mscale", real_json((double)(float)(10 * x)), err));
+        return set(r, "mscale_all_dim", real_json((double)(float)(10 * x)), err);
+    }
+    TRY(get_real(o, "rope.scaling.attn_factor", &x, &found, err));
+    if (found && x != 1)
+        TRY(set(r, "attention_factor", json_real(x * (factor > 1 ? 0.1 * log(factor) + 1 : 1)), err));
+    return CADRE_OK;
+}
+
+static cadre_err put_rope(const struct out *o, cadre_error *err)
+{
+    char key[128];
+    double base;
+    bool found;
+    struct gguf_string type;
+    TRY(get_real(o, "rope.freq_base", &base, &found, err));
+    if (found)
+        TRY(set(o->root, "rope_theta", real_json(base), err));
+    full_name(o, "rope.scaling.type", key);
+    TRY(gguf_get_string(o->g, key, &type, &found, err));
+    if (!found || strcmp(type.p, "none") == 0)
+        return CADRE_OK;
+    CHECK(err, strcmp(type.p, "yarn") == 0 || strcmp(type.p, "linear") == 0, CADRE_E_UNSUPPORTED,
+          "%s: only linear and yarn can be written to a config.json", key);
+    return put_scaling(o, type.p, err);
+}
+
+/* What every class has besides the rows. */
+static cadre_err put_general(const struct out *o, cadre_error *err)
+{
+    int64_t id;
+    bool found;
+    TRY(set(o->root, "architectures", json_pack("[s]", o->hf->architecture), err));
+    TRY(set(o->root, "model_type", json_string(o->hf->model_type), err));
+    TRY(set(o->root, "tie_word_embeddings", json_boolean(!gguf_tensor_find(o->g, "output.weight")), err));
+    static const char *const ids[][2] = {{"bos_token_id", "tokenizer.ggml.bos_token_id"},
+                                         {"eos_token_id", "tokenizer.ggml.eos_token_id"},
+                                         {"pad_token_id", "tokenizer.ggml.padding_token_id"}};
+    for (int i = 0; i < 3; i++) {
+        TRY(gguf_get_i64(o->g, ids[i][1], &id, &found, err));
+        if (found)
+            TRY(set(o->root, ids[i][0], json_integer(id), err));
+    }
+    const struct gguf_tensor *embedding = gguf_tensor_find(o->g, "token_embd.weight");
+    if (embedding)
+        TRY(set(o->root, "vocab_size", json_integer(embedding->dim[1]), err));
+    return o->hf->mla ? CADRE_OK : hf_copy_int(o->g, o->architecture, "attention.key_length", o->root, "head_dim", err);
+}
+
+static cadre_err fill(const struct out *o, cadre_error *err)
+{
+    TRY(put_general(o, err));
+    for (const struct hf_key *row = hf_common_keys; row->hf; row++)
+        if (!hf_key_replaced(o->hf, row) && strcmp(row->gguf, "vocab_size") != 0)
+            TRY(put_row(o, row, err));
+    for (const struct hf_key *row = o->hf->keys; row && row->hf; row++)
+        TRY(put_row(o, row, err));
+    TRY(put_rope(o, err));
+    return o->hf->restore ? o->hf->restore(o->g, o->root, err) : CADRE_OK;
+}
+
+cadre_err hf_export_config(const struct gguf *g, char **text, cadre_error *err)
+{
+    const struct family *family;
+    struct out o = {.g = g};
+    *text = NULL;
+    TRY(hf_export_family(g, &family, &o.hf, err));
+    o.architecture = family->name;
+    o.root = json_object();
+    CHECK(err, o.root, CADRE_E_MEMORY, "no memory for a config.json");
+    cadre_err rc = fill(&o, err);
+    if (rc == CADRE_OK) {
+        *text = json_dumps(o.root, JSON_INDENT(2));
+        if (!*text)
+            rc = error_set(err, CADRE_E_MEMORY, "no memory for a config.json");
+    }
+    json_decref(o.root);
+    return rc;
+}
