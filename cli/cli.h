@@ -58,6 +58,8 @@ struct common {
     bool json, verbose, quiet;
 };
 
+const struct verb *cli_verb_at(int i); /* NULL past the end */
+
 /* Parse the words after the verb. Words that belong to no option go to `model` (at most one; NULL: none allowed).
  * Returns -1 to go on, or an exit status: after --help, or after a message about wrong usage. */
 int cli_parse(const struct verb *v, const struct option_row *rows, int n_rows, struct common *common,
