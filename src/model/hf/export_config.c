@@ -60,6 +60,7 @@ static cadre_err put_row(const struct out *o, const struct hf_key *row, cadre_er
 {
     char key[128];
     double x = 0;
+    int64_t n = 0;
     bool found = false, b = false;
     full_name(o, row->gguf, key);
     json_error_t unused;
@@ -70,6 +71,11 @@ static cadre_err put_row(const struct out *o, const struct hf_key *row, cadre_er
         return CADRE_OK;
     case HF_INT:
         return hf_copy_int(o->g, o->architecture, row->gguf, o->root, row->hf, err);
+    case HF_LAYERS:
+        TRY(gguf_get_i64(o->g, key, &n, &found, err));
+        CHECK(err, n % hf_blocks(o->hf) == 0, CADRE_E_FORMAT, "%s: expected a multiple of %lld, found %lld", key,
+              (long long)hf_blocks(o->hf), (long long)n);
+        return found ? set(o->root, row->hf, json_integer(n / hf_blocks(o->hf)), err) : CADRE_OK;
     case HF_REAL:
         TRY(gguf_get_f64(o->g, key, &x, &found, err));
         return found ? set(o->root, row->hf, real_json(x), err) : CADRE_OK;
