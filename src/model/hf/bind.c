@@ -1,5 +1,6 @@
 #include "model/hf/bind.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,7 @@ static cadre_err shape(const struct hf_config *c, const struct hf_dims *d, enum 
         if (vector)
             return wrong_shape(c, stored, "a matrix", err);
     }
-    if (!hf_map_of(form, d, b->rows, &b->map) || (b->map.units > 1 && b->units > 1))
+    if (!hf_map_of(form, d, b->rows, b->cols, &b->map) || (b->map.units > 1 && b->units > 1))
         return wrong_shape(c, stored, "as many rows as the config's heads and sizes make", err);
     b->units *= b->map.units;
     b->n_dims = 0;
@@ -99,7 +100,8 @@ static cadre_err shape(const struct hf_config *c, const struct hf_dims *d, enum 
 static enum dtype type_here(const struct bound *b)
 {
     const struct dtype_info *from = dtype_info(b->from);
-    bool turned = from->block > 1 && b->map.transposed;
+    const struct hf_turn *inputs = &b->map.inputs;
+    bool turned = from->block > 1 && (b->map.transposed || (inputs->a > 0 && inputs->size % from->block != 0));
     bool wanted = b->n_dims == 1 || (b->flags & (HF_F32 | HF_VECTORS)) || turned;
     return from->decode && wanted ? DTYPE_F32 : b->from;
 }
@@ -147,12 +149,23 @@ static cadre_err add_source(struct binder *r, struct bound *b, int64_t at, int64
     return CADRE_OK;
 }
 
+/* A stored tensor by the name that rules have for it. */
+static int64_t find(const struct binder *r, const char *name)
+{
+    char full[256];
+    const char *prefix = r->c->hf->prefix;
+    if (!prefix || strncmp(name, "model.", 6) != 0)
+        return hf_stored_find(r->b->stored, name);
+    int n = snprintf(full, sizeof full, "%s%s", prefix, name + 6);
+    return n < (int)sizeof full ? hf_stored_find(r->b->stored, full) : -1;
+}
+
 static cadre_err bind_one(struct binder *r, const struct hf_tensor *rule, int64_t layer)
 {
     char name[256];
     bool stack = strchr(rule->hf, '#') != NULL;
     CHECK(r->err, hf_expand(name, rule->hf, layer, 0), CADRE_E_FORMAT, "tensor '%s': name too long", rule->hf);
-    int64_t index = hf_stored_find(r->b->stored, name);
+    int64_t index = find(r, name);
     if (index < 0)
         return CADRE_OK;
     struct bound *b = NULL;
@@ -170,7 +183,7 @@ static cadre_err bind_one(struct binder *r, const struct hf_tensor *rule, int64_
     for (int64_t e = 0; e < b->n_source; e++) {
         if (e > 0) {
             hf_expand(name, rule->hf, layer, e);
-            index = hf_stored_find(r->b->stored, name);
+            index = find(r, name);
             CHECK(r->err, index >= 0, CADRE_E_FORMAT,
                   "%.*s: tensor '%s': expected, as the config has %lld experts, not found",
                   (int)(strlen(r->c->path) - strlen("/config.json")), r->c->path, name, (long long)r->d->experts);
@@ -320,7 +333,7 @@ static void convert(const struct bound *b, const unsigned char *src, void *dst, 
 {
     enum { PIECE = 1024 }; /* a multiple of every block */
     const struct dtype_info *from = dtype_info(b->from), *to = dtype_info(b->type);
-    if (b->from == b->type && !(b->flags & HF_PLUS_ONE)) {
+    if (b->from == b->type && !(b->flags & (HF_PLUS_ONE | HF_MINUS_EXP))) {
         memcpy(dst, src, (size_t)size_of(b->type, n));
         return;
     }
@@ -330,6 +343,8 @@ static void convert(const struct bound *b, const unsigned char *src, void *dst, 
         from->decode(src + size_of(b->from, at), piece, (size_t)some);
         for (int64_t i = 0; (b->flags & HF_PLUS_ONE) && i < some; i++)
             piece[i] += 1;
+        for (int64_t i = 0; (b->flags & HF_MINUS_EXP) && i < some; i++)
+            piece[i] = -(float)exp((double)piece[i]);
         to->encode(piece, (unsigned char *)dst + size_of(b->type, at), (size_t)some);
     }
 }
@@ -340,6 +355,16 @@ struct unit {
     int64_t which;        /* of the matrices that one there becomes */
     unsigned char *a, *b; /* as much as the matrix takes, as stored or as f32 */
 };
+
+/* Pieces of each row change places; they are whole blocks. */
+static void turn_columns(const struct bound *b, const unsigned char *src, unsigned char *dst)
+{
+    const struct hf_turn *t = &b->map.inputs;
+    size_t row = (size_t)size_of(b->type, b->cols), piece = (size_t)size_of(b->type, t->size);
+    for (int64_t r = 0; r < b->map.count; r++, src += row, dst += row)
+        for (int64_t i = 0; i < b->cols; i += t->size)
+            memcpy(dst + (size_t)(i / t->size) * piece, src + (size_t)(hf_turned(t, i) / t->size) * piece, piece);
+}
 
 static cadre_err read_rows(const struct hf_binding *h, const struct bound *b, const struct unit *u, void *dst,
                            cadre_error *err)
@@ -355,20 +380,23 @@ static cadre_err read_rows(const struct hf_binding *h, const struct bound *b, co
     }
     for (int64_t r = 0; r < m->count; r++)
         memcpy(order + (size_t)r * row, rows + (size_t)hf_map_row(m, u->which, r) * row, row);
-    if (!m->transposed) {
+    if (!m->transposed && m->inputs.a == 0) {
         convert(b, order, dst, m->count * b->cols);
         return CADRE_OK;
     }
     convert(b, order, rows, m->count * b->cols);
-    transpose(rows, dst, m->count, b->cols, dtype_info(b->type)->bytes);
+    if (!m->transposed)
+        turn_columns(b, rows, dst);
+    else
+        transpose(rows, dst, m->count, b->cols, dtype_info(b->type)->bytes);
     return CADRE_OK;
 }
 
 /* Rows that lie as they are wanted need no detour. */
 static bool straight(const struct bound *b)
 {
-    return b->from == b->type && !(b->flags & (HF_STORED_T | HF_PLUS_ONE)) && b->map.step == 1 && b->map.pairs == 0 &&
-           !b->map.transposed;
+    return b->from == b->type && !(b->flags & (HF_STORED_T | HF_PLUS_ONE | HF_MINUS_EXP)) && b->map.step == 1 &&
+           b->map.turn.a == 0 && b->map.inputs.a == 0 && !b->map.transposed;
 }
 
 static cadre_err read_unit(const struct hf_binding *h, const struct bound *b, int64_t unit, void *dst, cadre_error *err)

@@ -67,6 +67,7 @@ static cadre_err put_row(const struct out *o, const struct hf_key *row, cadre_er
     case HF_MUST_BE:
         return set(o->root, row->hf, json_loads(row->is, JSON_DECODE_ANY, &unused), err);
     case HF_FIXED:
+    case HF_DERIVED:
         return CADRE_OK;
     case HF_INT:
         return hf_copy_int(o->g, o->architecture, row->gguf, o->root, row->hf, err);

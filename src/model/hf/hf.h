@@ -13,8 +13,9 @@ enum hf_kind {
     HF_INT,  /* 0 … 2^31 - 1 */
     HF_REAL, /* finite, as f32 */
     HF_BOOL,
-    HF_FIXED,  /* a whole number, `def`, whatever the config says */
-    HF_MUST_BE /* not a key here: must be absent, null, or equal to `is` (JSON text); else unsupported */
+    HF_DERIVED, /* `derive` puts it, and `restore` writes it back */
+    HF_FIXED,   /* a whole number, `def`, whatever the config says */
+    HF_MUST_BE  /* not a key here: must be absent, null, or equal to `is` (JSON text); else unsupported */
 };
 
 enum {
@@ -48,17 +49,21 @@ enum hf_form {
     HF_ODD,
     HF_K_B, /* kv_b_proj: per head the rows of k without rope, then those of v; k transposed */
     HF_V_B,
+    HF_DELTA_V,   /* v heads of Gated DeltaNet: by k head there; here all k heads' first, then their second … */
+    HF_DELTA_QKV, /* likewise the rows behind those of q and k */
+    HF_DELTA_OUT, /* likewise the inputs (columns) */
     HF_FORM_COUNT
 };
 
 enum {
-    HF_F32 = 1,        /* f32 here, whatever it is there (vectors always are) */
-    HF_STORED_T = 2,   /* stored as [in, out] */
-    HF_PLUS_ONE = 4,   /* a norm that stores w - 1 */
-    HF_VECTORS = 8,    /* [experts, n]: a vector an expert; likewise with '#' */
-    HF_OUTPUT = 16,    /* not looked at when the config ties it to the embedding */
-    HF_ONLY_READ = 64, /* another form of a tensor: not written */
-    HF_FLAT = 32,      /* dimensions of 1 are left out */
+    HF_F32 = 1,         /* f32 here, whatever it is there (vectors always are) */
+    HF_STORED_T = 2,    /* stored as [in, out] */
+    HF_PLUS_ONE = 4,    /* a norm that stores w - 1 */
+    HF_VECTORS = 8,     /* [experts, n]: a vector an expert; likewise with '#' */
+    HF_OUTPUT = 16,     /* not looked at when the config ties it to the embedding */
+    HF_ONLY_READ = 64,  /* another form of a tensor: not written */
+    HF_MINUS_EXP = 128, /* stores log(-w) */
+    HF_FLAT = 32,       /* dimensions of 1 are left out */
 };
 
 /* Names with '*' for the layer; '#' in the directory's stands for the expert: those tensors are stacked. A row replaces
@@ -72,7 +77,9 @@ struct hf_tensor {
 struct hf_config;
 struct hf_keys;
 
-/* rope.dimension_count of models that turn a part of each head: partial_rotary_factor (else `factor`) of its size. */
+/* How much of each head turns in models where that is a part: partial_rotary_factor (also of rope_parameters; else
+ * `factor`) of its size. hf_put_rotary: as rope.dimension_count. */
+cadre_err hf_rotary(const struct hf_config *c, double factor, int64_t *n_rot, cadre_error *err);
 cadre_err hf_put_rotary(const struct hf_config *c, struct hf_keys *k, double factor, cadre_error *err);
 
 /* A `derive` that refuses a sliding window that would act. */
@@ -93,13 +100,22 @@ struct hf_family {
     const char *when;
     int64_t at_least;
     cadre_err (*restore)(const struct gguf *g, json_t *root, cadre_error *err);
+    /* The language model of one that sees: its keys lie in this object of config.json (those beside it hold, too), and
+     * its tensors' names begin so instead of with "model."; or NULL. */
+    const char *inside, *prefix;
     const char *const *ignored; /* beginnings of names of tensors that do not count, NULL-terminated; or NULL */
 };
 
 /* Tables that lie beside their family, ended by NULL. */
 extern const struct hf_family *const hf_bailing[],
-    *const hf_deepseek2[], *const hf_ernie[], *const hf_glm4moe[], *const hf_gpt_oss[], *const hf_granitemoe[],
-                                                                                            *const hf_hunyuan[],
-                                                                                                *const hf_minimax[];
+    *const hf_deepseek2[],
+        *const hf_ernie[], *const hf_glm4moe[], *const hf_gpt_oss[], *const hf_granitemoe[],
+                                                                         *const hf_hunyuan[],
+                                                                             *const hf_lfm2[],
+                                                                                 *const hf_lfm2moe[],
+                                                                                     *const hf_minimax[],
+                                                                                         *const hf_qwen3next[],
+                                                                                             *const hf_qwen35[],
+                                                                                                 *const hf_qwen35moe[];
 
 #endif
