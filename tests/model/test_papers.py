@@ -1,5 +1,5 @@
-"""The models of papers.py from their Hugging Face folder against a float64 forward written from the papers, with and
-without a KV cache, and written as GGUF and read again.
+"""The models of papers.py and directories.py from their Hugging Face folder against a float64 forward written from the
+papers and the classes' definitions, with and without a KV cache, and written as GGUF and read again.
 
 usage: test_papers.py CADRE
 """
@@ -17,11 +17,12 @@ except ImportError:
     print("skipped: this Python has no NumPy")
     sys.exit(77)
 
+import directories
 from papers import Pangu
 
 CADRE = Path(sys.argv.pop(1)).resolve()
 MAX_ABS, WEIGHT, PROMPT, GREEDY = 2e-4, 1e-4, 20, 6
-CASES = (
+CASES = directories.CASES + (
     (Pangu, {}),
     (Pangu, {"num_experts_per_tok": 2, "num_experts": 4, "num_key_value_heads": 4}),
     (Pangu, {"num_experts_per_tok": 4, "num_expert_groups": 2, "tie_word_embeddings": True}),

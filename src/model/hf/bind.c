@@ -341,20 +341,32 @@ struct unit {
     unsigned char *a, *b; /* as much as the matrix takes, as stored or as f32 */
 };
 
+/* Whether the rows that a matrix here takes lie together there. */
+static bool together(const struct bound *b)
+{
+    return b->map.step == 1 && b->map.pairs == 0 && !(b->flags & HF_STORED_T);
+}
+
+static int64_t rows_read(const struct bound *b)
+{
+    return together(b) ? b->map.count : b->rows;
+}
+
 static cadre_err read_rows(const struct hf_binding *h, const struct bound *b, const struct unit *u, void *dst,
                            cadre_error *err)
 {
     const struct hf_map *m = &b->map;
     size_t row = (size_t)size_of(b->from, b->cols);
     unsigned char *rows = u->a, *order = u->b;
-    TRY(hf_stored_read(h->stored, u->index, u->from, b->rows * b->cols, rows, err));
+    int64_t first = together(b) ? hf_map_row(m, u->which, 0) : 0;
+    TRY(hf_stored_read(h->stored, u->index, u->from + first * b->cols, rows_read(b) * b->cols, rows, err));
     if (b->flags & HF_STORED_T) {
         transpose(u->a, u->b, b->cols, b->rows, dtype_info(b->from)->bytes);
         rows = u->b;
         order = u->a;
     }
     for (int64_t r = 0; r < m->count; r++)
-        memcpy(order + (size_t)r * row, rows + (size_t)hf_map_row(m, u->which, r) * row, row);
+        memcpy(order + (size_t)r * row, rows + (size_t)(hf_map_row(m, u->which, r) - first) * row, row);
     if (!m->transposed) {
         convert(b, order, dst, m->count * b->cols);
         return CADRE_OK;
@@ -367,8 +379,7 @@ static cadre_err read_rows(const struct hf_binding *h, const struct bound *b, co
 /* Rows that lie as they are wanted need no detour. */
 static bool straight(const struct bound *b)
 {
-    return b->from == b->type && !(b->flags & (HF_STORED_T | HF_PLUS_ONE)) && b->map.step == 1 && b->map.pairs == 0 &&
-           !b->map.transposed;
+    return together(b) && b->from == b->type && !(b->flags & HF_PLUS_ONE) && !b->map.transposed;
 }
 
 static cadre_err read_unit(const struct hf_binding *h, const struct bound *b, int64_t unit, void *dst, cadre_error *err)
@@ -380,8 +391,8 @@ static cadre_err read_unit(const struct hf_binding *h, const struct bound *b, in
     if (straight(b))
         return hf_stored_read(h->stored, u.index, u.from + hf_map_row(&b->map, u.which, 0) * b->cols,
                               b->map.count * b->cols, dst, err);
-    size_t bytes =
-        (size_t)max_i64((int64_t)size_of(b->from, b->rows * b->cols), b->rows * b->cols * (int64_t)sizeof(float));
+    int64_t n = rows_read(b) * b->cols;
+    size_t bytes = (size_t)max_i64((int64_t)size_of(b->from, n), n * (int64_t)sizeof(float));
     u.a = malloc(bytes);
     u.b = malloc(bytes);
     cadre_err rc = u.a && u.b ? read_rows(h, b, &u, dst, err)

@@ -74,10 +74,15 @@ static void measure(const struct hf_export *e, struct source *s, bool vectors)
 {
     struct hf_map m;
     const struct gguf_tensor *t = s->t;
-    bool latent = s->rule->form == HF_K_B || s->rule->form == HF_V_B;
+    enum hf_form form = s->rule->form;
+    bool latent = form == HF_K_B || form == HF_V_B;
     s->rows = vectors || t->n_dims == 1 ? t->dim[0] : t->dim[1];
     s->units = 1;
-    if (latent && hf_map_of(s->rule->form, &e->d, e->d.heads * (e->d.nope + e->d.v), &m)) {
+    if (form == HF_STACKED || form == HF_STACKED_T) {
+        s->rows = form == HF_STACKED ? t->dim[1] : t->dim[0];
+        s->units = e->d.experts;
+    }
+    if (latent && hf_map_of(form, &e->d, e->d.heads * (e->d.nope + e->d.v), &m)) {
         s->rows = m.count;
         s->units = m.units;
     }

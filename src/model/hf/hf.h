@@ -13,8 +13,9 @@ enum hf_kind {
     HF_INT,  /* 0 … 2^31 - 1 */
     HF_REAL, /* finite, as f32 */
     HF_BOOL,
-    HF_FIXED,  /* a whole number, `def`, whatever the config says */
-    HF_MUST_BE /* not a key here: must be absent, null, or equal to `is` (JSON text); else unsupported */
+    HF_FIXED,   /* a whole number, `def`, whatever the config says */
+    HF_MUST_BE, /* not a key here: must be absent, null, or equal to `is` (JSON text); else unsupported */
+    HF_NO_KEY   /* the family has no such key: only takes the place of a common row */
 };
 
 enum {
@@ -25,7 +26,7 @@ enum {
 
 /* A row with gguf of one that is common to all families replaces that one. */
 struct hf_key {
-    const char *hf;   /* in config.json */
+    const char *hf;   /* in config.json; "a.b": b of the object a */
     const char *gguf; /* after "ARCHITECTURE." */
     enum hf_kind kind;
     unsigned flags; /* HF_… */
@@ -48,6 +49,8 @@ enum hf_form {
     HF_ODD,
     HF_K_B, /* kv_b_proj: per head the rows of k without rope, then those of v; k transposed */
     HF_V_B,
+    HF_STACKED,   /* the experts' matrices below each other */
+    HF_STACKED_T, /* likewise, each transposed here */
     HF_FORM_COUNT
 };
 
@@ -97,9 +100,10 @@ struct hf_family {
 };
 
 /* Tables that lie beside their family, ended by NULL. */
-extern const struct hf_family *const hf_bailing[],
-    *const hf_deepseek2[], *const hf_ernie[], *const hf_glm4moe[], *const hf_gpt_oss[], *const hf_granitemoe[],
-                                                                                            *const hf_hunyuan[],
-                                                                                                *const hf_minimax[];
+// clang-format off
+extern const struct hf_family *const hf_arctic[], *const hf_bailing[], *const hf_dbrx[], *const hf_deepseek2[],
+    *const hf_dots1[], *const hf_ernie[], *const hf_glm4moe[], *const hf_gpt_oss[], *const hf_granitemoe[],
+    *const hf_hunyuan[], *const hf_minimax[], *const hf_phimoe[], *const hf_smallthinker[];
+// clang-format on
 
 #endif

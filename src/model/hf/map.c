@@ -91,6 +91,21 @@ static bool v_b(const struct hf_dims *d, int64_t rows, struct hf_map *m)
     return d->nope > 0 && d->v > 0 && rows == d->heads * m->block;
 }
 
+/* All experts' rows below each other. */
+static bool stacked(const struct hf_dims *d, int64_t rows, struct hf_map *m)
+{
+    int64_t each = d->experts > 0 ? rows / d->experts : 0;
+    *m = (struct hf_map){.count = each, .units = d->experts, .step = 1, .block = each};
+    return each > 0 && rows % d->experts == 0;
+}
+
+static bool stacked_t(const struct hf_dims *d, int64_t rows, struct hf_map *m)
+{
+    bool fits = stacked(d, rows, m);
+    m->transposed = true;
+    return fits;
+}
+
 static bool (*const forms[HF_FORM_COUNT])(const struct hf_dims *d, int64_t rows, struct hf_map *m) = {
     [HF_COPY] = copy,
     [HF_PAIRS_Q] = pairs_q,
@@ -104,6 +119,8 @@ static bool (*const forms[HF_FORM_COUNT])(const struct hf_dims *d, int64_t rows,
     [HF_ODD] = odd,
     [HF_K_B] = k_b,
     [HF_V_B] = v_b,
+    [HF_STACKED] = stacked,
+    [HF_STACKED_T] = stacked_t,
 };
 
 bool hf_map_of(enum hf_form form, const struct hf_dims *d, int64_t rows, struct hf_map *m)
