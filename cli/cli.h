@@ -37,7 +37,12 @@ struct option_row {
 };
 
 /* Which of the common options a verb has: those that can act on it. */
-enum { HAS_MACHINE = 1 /* --threads, --isa */, HAS_MEMORY = 2, HAS_JSON = 4, HAS_TALK = 8 /* --verbose, --quiet */ };
+enum {
+    HAS_MACHINE = 1 /* --threads, --isa */,
+    HAS_MEMORY = 2 /* --mem, --mla */,
+    HAS_JSON = 4,
+    HAS_TALK = 8 /* --verbose, --quiet */
+};
 
 struct verb {
     const char *name, *usage, *summary;
@@ -48,10 +53,12 @@ struct verb {
 /* Values of the common options. */
 struct common {
     int64_t threads;
-    const char *isa;
+    const char *isa, *mla;
     uint64_t memory;
     bool json, verbose, quiet;
 };
+
+const struct verb *cli_verb_at(int i); /* NULL past the end */
 
 /* Parse the words after the verb. Words that belong to no option go to `model` (at most one; NULL: none allowed).
  * Returns -1 to go on, or an exit status: after --help, or after a message about wrong usage. */

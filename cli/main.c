@@ -8,6 +8,11 @@ static const struct verb *const verbs[] = {&verb_run,      &verb_chat,    &verb_
                                            &verb_eval,     &verb_inspect, &verb_tokenize, &verb_bench,
                                            &verb_quantize, &verb_convert, &verb_doctor};
 
+const struct verb *cli_verb_at(int i)
+{
+    return i >= 0 && (size_t)i < sizeof verbs / sizeof *verbs ? verbs[i] : NULL;
+}
+
 static void help(FILE *f)
 {
     fprintf(f, "usage: cadre VERB [MODEL] [options]\n\n"

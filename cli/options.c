@@ -18,6 +18,8 @@ static int common_rows(unsigned has, struct common *c, struct option_row *rows)
         {HAS_MACHINE, {"--threads", 't', OPTION_INT, &c->threads, "N", "threads (physical cores)", 1, 1024}},
         {HAS_MACHINE, {"--isa", 0, OPTION_WORD, &c->isa, "generic|avx2|avx512|amx", "kernels (the best here)", 0, 0}},
         {HAS_MEMORY, {"--mem", 0, OPTION_SIZE, &c->memory, "SIZE", "budget for weights, KV cache and scratch", 0, 0}},
+        {HAS_MEMORY,
+         {"--mla", 0, OPTION_WORD, &c->mla, "absorbed|plain", "latent attention: small or full KV cache", 0, 0}},
         {HAS_JSON, {"--json", 0, OPTION_FLAG, &c->json, NULL, "figures as JSON on standard output", 0, 0}},
         {HAS_TALK, {"--verbose", 'v', OPTION_FLAG, &c->verbose, NULL, "say what is opened and used", 0, 0}},
         {HAS_TALK, {"--quiet", 'q', OPTION_FLAG, &c->quiet, NULL, "no progress", 0, 0}},

@@ -84,6 +84,7 @@ int cli_open_model(cadre_model **out, const char *path, const struct common *c, 
     cadre_model_options o = cadre_model_options_default();
     o.threads = (int)c->threads;
     o.isa = c->isa;
+    o.mla = c->mla;
     o.memory = c->memory;
     o.tokenizer_only = tokenizer_only;
     path = cli_model_path(path);
@@ -165,6 +166,26 @@ static size_t utf8_length(const unsigned char *p, size_t n)
     return len;
 }
 
+/* Bytes at p, where no character is, that one U+FFFD stands for: as many as begin a character that then does not go on,
+ * at least one (Unicode §3.9, substitution of maximal subparts; what other programs put there). */
+static size_t broken_length(const unsigned char *p, size_t n)
+{
+    size_t whole = p[0] >= 0xc2 && p[0] < 0xe0   ? 2
+                   : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+                   : p[0] >= 0xf0 && p[0] < 0xf5 ? 4
+                                                 : 1;
+    unsigned low = p[0] == 0xe0   ? 0xa0
+                   : p[0] == 0xf0 ? 0x90
+                                  : 0x80,
+             high = p[0] == 0xed   ? 0x9f
+                    : p[0] == 0xf4 ? 0x8f
+                                   : 0xbf;
+    size_t len = 1;
+    for (; len < whole && len < n && p[len] >= low && p[len] <= high; len++)
+        low = 0x80, high = 0xbf;
+    return len;
+}
+
 json_t *cli_json_text(const char *p, size_t n)
 {
     char *clean = malloc(3 * n + 1);
@@ -175,7 +196,7 @@ json_t *cli_json_text(const char *p, size_t n)
         size_t len = utf8_length((const unsigned char *)p + i, n - i);
         memcpy(clean + m, len ? p + i : "\xef\xbf\xbd", len ? len : 3);
         m += len ? len : 3;
-        i += len ? len : 1;
+        i += len ? len : broken_length((const unsigned char *)p + i, n - i);
     }
     json_t *j = json_stringn(clean, m);
     free(clean);

@@ -16,6 +16,20 @@ static void print_default_model(const char *path, const cadre_model_info *info, 
                cli_bytes((double)info->bytes));
 }
 
+static void print_verbs(void)
+{
+    printf("  works         ");
+    for (int i = 0, column = 16; cli_verb_at(i); i++) {
+        int n = (int)strlen(cli_verb_at(i)->name) + 2;
+        if (column + n > 80) {
+            printf("\n                ");
+            column = 16;
+        }
+        printf(" %s%s", cli_verb_at(i)->name, cli_verb_at(i + 1) ? "," : "\n");
+        column += n;
+    }
+}
+
 static int run(const struct verb *v, int argc, char **argv)
 {
     struct common c = {0};
@@ -43,10 +57,9 @@ static int run(const struct verb *v, int argc, char **argv)
            cli_bytes((double)m.memory_available_bytes));
     printf("  io_uring       %s\n", m.io_uring ? "works" : "refused here; files are read with pread");
     print_default_model(model, &info, &err);
-    printf("  works          run, train, eval, inspect, tokenize, bench, quantize\n"
-           "                 on GGUF models that fit into memory\n");
-    printf("  not yet        serve, trace, replay, plan, convert, pack, batch;\n"
-           "                 models larger than memory; MPI\n");
+    print_verbs();
+    printf("                 on GGUF files and Hugging Face directories that fit into memory\n");
+    printf("  not yet        serve, trace, replay, plan, pack, batch; models larger than memory; MPI\n");
     return EXIT_DONE;
 }
 

@@ -96,10 +96,13 @@ CADRE_API cadre_err cadre_machine_get(cadre_machine *out, cadre_error *err);
 typedef struct cadre_model cadre_model;
 
 typedef struct cadre_model_options {
-    int threads;         /* 0: physical cores */
-    const char *isa;     /* NULL: the best there is, or what the environment variable CADRE_ISA says */
-    uint64_t memory;     /* budget in bytes for weights, KV cache and scratch together; 0: none. A model that does not
-                            fit is refused with the figures. */
+    int threads;     /* 0: physical cores */
+    const char *isa; /* NULL: the best there is, or what the environment variable CADRE_ISA says */
+    uint64_t memory; /* budget in bytes for weights, KV cache and scratch together; 0: none. A model that does not
+                        fit is refused with the figures. */
+    const char *mla; /* multi-head latent attention: "absorbed" (NULL: this), with the latent row of a position in the
+                        KV cache, or "plain", with keys and values of every head; the same up to rounding. An error
+                        for models without it. */
     bool tokenizer_only; /* read no weights: for cadre_tokenize and cadre_detokenize; the path may then be that of a
                             tokenizer.json */
 } cadre_model_options;

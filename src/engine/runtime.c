@@ -6,7 +6,7 @@
 #include "engine/memory.h"
 #include "file/folder.h"
 #include "model/source.h"
-#include "model/tensors.h"
+#include "model/attention.h"
 
 cadre_model_options cadre_model_options_default(void)
 {
@@ -54,6 +54,24 @@ static cadre_err open_tokenizer(struct tokenizer **out, const char *path, cadre_
     return rc ? error_wrap(err, rc, "%s", path) : CADRE_OK;
 }
 
+static cadre_err mla_choose(const char *name, enum mla_form *out, cadre_error *err)
+{
+    CHECK(err, !name || strcmp(name, "absorbed") == 0 || strcmp(name, "plain") == 0, CADRE_E_ARG,
+          "mla: expected absorbed or plain, found '%s'", name);
+    *out = name && strcmp(name, "plain") == 0 ? MLA_PLAIN : MLA_ABSORBED;
+    return CADRE_OK;
+}
+
+static cadre_err mla_acts(const struct model *m, const char *name, cadre_error *err)
+{
+    for (int64_t i = 0; name && i < m->spec.n_layer; i++)
+        if (spec_layer(&m->spec, i).attention == &attention_mla)
+            return CADRE_OK;
+    CHECK(err, !name, CADRE_E_ARG, "mla: this model (%s) has no latent attention that could be %s", m->spec.family,
+          name);
+    return CADRE_OK;
+}
+
 cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_model_options *options, cadre_error *err)
 {
     CHECK(err, out, CADRE_E_ARG, "cadre_model_open: out must be given");
@@ -65,6 +83,8 @@ cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_mode
     enum isa isa;
     cpu_detect(&cpu);
     TRY(isa_choose(options->isa, &cpu, &isa, err));
+    enum mla_form mla = MLA_ABSORBED;
+    TRY(mla_choose(options->mla, &mla, err));
     if (!options->tokenizer_only)
         TRY(check_file(path, options->memory, err));
     struct cadre_model *m = calloc(1, sizeof *m);
@@ -78,7 +98,9 @@ cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_mode
     if (rc == CADRE_OK && options->tokenizer_only)
         rc = open_tokenizer(&m->tokenizer, path, err);
     else if (rc == CADRE_OK)
-        rc = model_open(&m->model, path, MLA_ABSORBED, &m->tokenizer, m->pool, err);
+        rc = model_open(&m->model, path, mla, &m->tokenizer, m->pool, err);
+    if (rc == CADRE_OK && m->model)
+        rc = mla_acts(m->model, options->mla, err);
     if (rc == CADRE_OK && m->model)
         rc = runtime_fits(m, 0, "nothing", err);
     if (rc) {

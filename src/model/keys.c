@@ -606,6 +606,8 @@ cadre_err keys_express(const struct family *f, const struct spec *s, cadre_error
     facts.window = s->window;
     facts.expert_ff = f->experts_in_ff ? s->expert_ff : 0;
     facts.shared_ff = counted ? s->shared_ff : 0;
+    facts.router.groups.n = s->router.groups.n; /* the number that ranks them is what the default makes of it */
+    facts.router.groups.used = s->router.groups.used;
     spec_defaults(&facts);
     spec_defaults(&own);
     for (int i = 0; i < N_KEYS; i++) {

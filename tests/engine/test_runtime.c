@@ -56,6 +56,9 @@ static void opening_names_what_is_wrong(void **state)
     assert_fails(cadre_model_open(&m, missing, &o, &e), CADRE_E_ARG, &e, "sse9");
     o.isa = NULL, o.threads = -1;
     assert_fails(cadre_model_open(&m, missing, &o, &e), CADRE_E_ARG, &e, "threads");
+    o = cadre_model_options_default();
+    o.mla = "small";
+    assert_fails(cadre_model_open(&m, missing, &o, &e), CADRE_E_ARG, &e, "absorbed or plain");
     assert_null(m);
     cadre_model_close(NULL);
 }

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "file/safetensors.h"
+#include "model/attention.h"
 
 static const char *folder;
 
@@ -56,19 +57,19 @@ static double max_difference(const float *a, const float *b, int64_t n)
     return max;
 }
 
-static struct model *open_path(const char *format, const char *name)
+static struct model *open_path(const char *format, const char *name, enum mla_form mla)
 {
     char path[4096];
     struct model *m;
     cadre_error err = {0};
     snprintf(path, sizeof path, format, folder, name);
-    assert_ok(model_open(&m, path, MLA_ABSORBED, NULL, NULL, &err), err);
+    assert_ok(model_open(&m, path, mla, NULL, NULL, &err), err);
     return m;
 }
 
 static struct model *open_golden(const char *name)
 {
-    return open_path("%s/models/%s.gguf", name);
+    return open_path("%s/models/%s.gguf", name, MLA_ABSORBED);
 }
 
 static void check_hidden(const struct expectation *e, struct tensor *const *hidden, int64_t n_layer)
@@ -204,7 +205,11 @@ static void conforms(const char *name, struct model *m, const char *logits)
 
 static void golden(void **state)
 {
-    conforms(*state, open_golden(*state), *state);
+    struct model *m = open_golden(*state);
+    bool latent = m->spec.attention == &attention_mla;
+    conforms(*state, m, *state);
+    if (latent) /* the other form */
+        conforms(*state, open_path("%s/models/%s.gguf", *state, MLA_PLAIN), *state);
 }
 
 /* Hugging Face directories with the weights of a GGUF file. */
@@ -215,7 +220,7 @@ struct twin {
 static void golden_directory(void **state)
 {
     const struct twin *t = *state;
-    conforms(t->folder, open_path("%s/hf/%s", t->folder), t->logits);
+    conforms(t->folder, open_path("%s/hf/%s", t->folder, MLA_ABSORBED), t->logits);
 }
 
 /* A number of the suite's manifest. */

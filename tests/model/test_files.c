@@ -44,7 +44,7 @@ static struct model *open_packed(struct pool *pool)
 {
     struct model *m;
     cadre_error err = {0};
-    assert_ok(model_open(&m, path, MLA_ABSORBED, NULL, pool, &err), err);
+    assert_ok(model_open(&m, path, MLA_PLAIN, NULL, pool, &err), err);
     return m;
 }
 
@@ -88,8 +88,17 @@ static void same_spec(const struct spec *a, const struct spec *b)
     SAME(n_head), SAME(n_kv_head), SAME(head_dim), SAME(v_dim), SAME(qkv_bias), SAME(o_bias), SAME(qk_norm);
     SAME(attention_scale), SAME(n_rot), SAME(rope_pairs), SAME(rope_base), SAME(rope_linear), SAME(yarn_factor);
     SAME(yarn_ctx), SAME(yarn_beta_fast), SAME(yarn_beta_slow), SAME(rope_attention_factor), SAME(rope_freqs);
-    SAME(qkv_clamp), SAME(rope_sliding_only), SAME(window), SAME(window_period), SAME(window_full_first), SAME(norm);
-    SAME(n_expert);
+    SAME(n_expert), SAME(attention), SAME(norm), SAME(norm_bias), SAME(output_bias), SAME(sinks), SAME(window);
+    SAME(window_period), SAME(qk_norm_after_rope), SAME(no_rope), SAME(q_rank), SAME(kv_rank), SAME(rope_factors);
+    SAME(yarn_log_multiplier), SAME(embedding_scale), SAME(residual_scale), SAME(logit_divisor), SAME(logit_softcap);
+    for (int64_t l = 0; l < a->n_layer; l++) {
+        struct layer_spec x = spec_layer(a, l), y = spec_layer(b, l);
+        same_field(a,
+                   x.n_head == y.n_head && x.n_kv_head == y.n_kv_head && x.window == y.window && x.moe == y.moe &&
+                       (x.moe || x.dense_ff == y.dense_ff),
+                   "a layer");
+    }
+    SAME(qkv_clamp), SAME(rope_sliding_only), SAME(window_full_first);
     if (a->n_expert == 0 || a->n_dense_leading > 0)
         SAME(dense_ff);
     if (a->n_expert == 0)

@@ -76,6 +76,55 @@ static void tokens_one_by_one_and_together_are_the_same_bytes(void **state)
     pool_free(pool);
 }
 
+/* Latent attention with the up-projections absorbed, in place. */
+static void absorb(struct model *m)
+{
+    m->mla = MLA_ABSORBED;
+    for (int64_t l = 0; l < m->spec.n_layer; l++) {
+        struct weight *w = &m->layers[l].k_b;
+        int64_t n = w->n;
+        w->transposed = false;
+        w->n = w->k;
+        w->k = n;
+    }
+}
+
+static void latent_attention_has_two_forms(void **state)
+{
+    (void)state;
+    int32_t token[N_TOK];
+    random_tokens(token, N_TOK);
+    int tried = 0;
+    for (int i = 0; i < N_TINY; i++) {
+        struct model *m = tiny_model(i, false);
+        if (m->spec.attention == &attention_mla) {
+            real *plain = logits_of(m, token, N_TOK, 0, NULL, NULL);
+            absorb(m);
+            real *absorbed = logits_of(m, token, N_TOK, 0, NULL, NULL);
+            double d = 0;
+            for (int64_t j = 0; j < N_TOK * 50; j++)
+                d = fmax(d, fabs((double)plain[j] - (double)absorbed[j]));
+            assert_true(d > 0 && d < (sizeof(real) == 8 ? 1e-11 : 2e-4));
+            for (int t = 0; t < 2; t++) { /* through the small cache, whose values are keys */
+                struct kv_cache *kv = test_kv(m, 1, N_TOK, t ? DTYPE_Q8_0 : DTYPE_F32);
+                assert_true(kv_bytes(kv) <= (size_t)(3 * N_TOK * 40) * sizeof(real) + 512);
+                for (int32_t p = 0; p < N_TOK; p++) {
+                    real *row = logits_of(m, token + p, 1, p, kv, NULL);
+                    if (t == 0)
+                        same_row(row, absorbed + p * 50, 50, "absorbed");
+                    free(row);
+                }
+                kv_free(kv);
+            }
+            free(plain);
+            free(absorbed);
+            tried++;
+        }
+        model_free(m);
+    }
+    assert_true(tried >= 2);
+}
+
 /* Three sequences in one batch: one whole, one decoding its last token, one in the middle of its prompt. */
 static void ragged_batches_are_the_same_bytes(void **state)
 {
@@ -422,6 +471,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_one_by_one_and_together_are_the_same_bytes),
+        cmocka_unit_test(latent_attention_has_two_forms),
         cmocka_unit_test(ragged_batches_are_the_same_bytes),
         cmocka_unit_test(training_uses_what_was_planned),
         cmocka_unit_test(decoding_allocates_nothing),

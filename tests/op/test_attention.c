@@ -25,7 +25,7 @@ struct fixture {
     const struct shape *shape;
     struct attention a;
     int64_t n, row_start[5], position[4];
-    struct tensor *p[3]; /* q, k, v */
+    struct tensor *p[4]; /* q, k, v, sinks */
 };
 
 static void fixture_init(struct fixture *f, const struct shape *s, struct rng *rng)
@@ -46,17 +46,23 @@ static void fixture_init(struct fixture *f, const struct shape *s, struct rng *r
     f->p[0] = grad_param2(rng, f->n, s->n_head * s->head_dim);
     f->p[1] = grad_param2(rng, f->n, s->n_kv_head * s->head_dim);
     f->p[2] = grad_param2(rng, f->n, s->n_kv_head * s->v_dim);
+    f->p[3] = grad_param2(rng, 1, s->n_head);
 }
+
+static bool with_sinks; /* of what build makes */
 
 static void fixture_free(struct fixture *f)
 {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         grad_free(f->p[i]);
 }
 
 static struct tensor *build(struct op_ctx *c, struct tensor **p, void *arg)
 {
-    return op_attention(c, p[0], p[1], p[2], &((struct fixture *)arg)->a);
+    struct attention *a = op_struct(c, sizeof *a);
+    *a = ((struct fixture *)arg)->a;
+    a->sinks = with_sinks ? p[3] : NULL;
+    return op_attention(c, p[0], p[1], p[2], a);
 }
 
 static double naive_score(const struct fixture *f, int64_t qi, int64_t ki, int64_t head)
@@ -83,6 +89,8 @@ static double naive_output(const struct fixture *f, int64_t start, int64_t i, in
         sum += p;
         out += p * f->p[2]->x[((start + j) * a->n_kv_head + kv) * a->v_dim + d];
     }
+    if (with_sinks)
+        sum += exp(f->p[3]->x[head] - top);
     return out / sum;
 }
 
@@ -93,9 +101,10 @@ static void forward_is_the_naive_softmax(void **state)
     kernels_init_generic(&k);
     struct rng rng;
     rng_seed(&rng, 11);
-    for (int i = 0; i < N_SHAPES; i++) {
+    for (int i = 0; i < 2 * N_SHAPES; i++) {
         struct fixture f;
-        fixture_init(&f, &shapes[i], &rng);
+        with_sinks = i >= N_SHAPES;
+        fixture_init(&f, &shapes[i % N_SHAPES], &rng);
         struct arena arena;
         cadre_error e = {0};
         assert_ok(arena_init(&arena, (size_t)16 << 20, &e), e);
@@ -103,13 +112,13 @@ static void forward_is_the_naive_softmax(void **state)
         struct tensor *y = build(&c, f.p, &f);
         assert_false(y->track);
         for (int64_t s = 0; s < 4; s++)
-            for (int64_t r = 0; r < shapes[i].rows[s]; r += 1 + r / 20)
+            for (int64_t r = 0; r < f.shape->rows[s]; r += 1 + r / 20)
                 for (int64_t h = 0; h < f.a.n_head; h++)
                     for (int64_t d = 0; d < f.a.v_dim; d++) {
                         double want = naive_output(&f, f.row_start[s], r, h, d);
                         double got = y->x[((f.row_start[s] + r) * f.a.n_head + h) * f.a.v_dim + d];
                         if (!(fabs(want - got) < 1e-12))
-                            fail_msg("%s: sequence %d, row %d, head %d: expected %.17g, found %.17g", shapes[i].name,
+                            fail_msg("%s: sequence %d, row %d, head %d: expected %.17g, found %.17g", f.shape->name,
                                      (int)s, (int)r, (int)h, want, got);
                     }
         arena_destroy(&arena);
@@ -124,11 +133,12 @@ static void gradients(void **state)
     kernels_init_generic(&k);
     struct rng rng;
     rng_seed(&rng, 12);
-    for (int i = 0; i < N_SHAPES; i++) {
+    for (int i = 0; i < 2 * N_SHAPES; i++) {
         struct fixture f;
-        fixture_init(&f, &shapes[i], &rng);
+        with_sinks = i >= N_SHAPES;
+        fixture_init(&f, &shapes[i % N_SHAPES], &rng);
         struct op_ctx c = {.k = &k};
-        gradcheck(&c, &rng, shapes[i].name, build, &f, 3, f.p);
+        gradcheck(&c, &rng, f.shape->name, build, &f, with_sinks ? 4 : 3, f.p);
         fixture_free(&f);
     }
 }
@@ -141,6 +151,7 @@ static void gradients_with_frozen_inputs(void **state)
     kernels_init_generic(&k);
     struct rng rng;
     rng_seed(&rng, 13);
+    with_sinks = false;
     for (int frozen = 0; frozen < 3; frozen++) {
         struct fixture f;
         fixture_init(&f, &shapes[0], &rng);

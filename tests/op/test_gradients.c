@@ -77,17 +77,25 @@ static struct tensor *build_self(struct op_ctx *c, struct tensor **p, void *arg)
 static void binary(void **s)
 {
     (void)s;
-    static const struct binary_case same[] = {{"swiglu", op_swiglu}, {"add", op_add}, {"sub", op_sub}, {"mul", op_mul}};
+    static const struct binary_case same[] = {{"swiglu", op_swiglu},
+                                              {"swiglu_clamped", op_swiglu_clamped},
+                                              {"add", op_add},
+                                              {"sub", op_sub},
+                                              {"mul", op_mul}};
     struct rng rng;
     init(&rng);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 5; i++)
         for (int shape = 0; shape < N_SHAPES; shape++) {
             int64_t rows = shapes[shape][0], cols = shapes[shape][1];
             struct tensor *p[] = {grad_param2(&rng, rows, cols), grad_param2(&rng, rows, cols)};
+            for (int64_t j = 0; i == 1 && j < rows * cols; j++) { /* beyond the limits, too */
+                p[0]->x[j] *= 5;
+                p[1]->x[j] *= 5;
+            }
             gradcheck(&ctx, &rng, same[i].name, build_binary, (void *)&same[i], 2, p);
             gradcheck(&ctx, &rng, "both operands one tensor", build_self, (void *)&same[i], 1, p);
             free_all(2, p);
-            if (i == 0)
+            if (i < 2)
                 continue;
             struct tensor *row[] = {grad_param2(&rng, rows, cols), grad_param(&rng, 1, &cols)};
             gradcheck(&ctx, &rng, same[i].name, build_binary, (void *)&same[i], 2, row);
@@ -258,6 +266,44 @@ static void linear_grouped(void **s)
                         assert_true(p[1]->g[e * l.n * l.k + j] == 0);
             free_all(3, p);
         }
+}
+
+static struct tensor *build_linear_heads(struct op_ctx *c, struct tensor **p, void *arg)
+{
+    const struct linear_case *l = arg;
+    struct weight *w = graph_weight(c, l, p[1]);
+    w->transposed = l->bias; /* here it stands for that */
+    return op_linear_heads(c, p[0], w);
+}
+
+/* Head h's columns through its own matrix, also one that is kept the other way round. */
+static void linear_heads(void **s)
+{
+    (void)s;
+    struct rng rng;
+    init(&rng);
+    for (int turned = 0; turned < 2; turned++) {
+        struct linear_case l = {.n_expert = 3, .n = 9, .k = 21, .bias = turned};
+        struct tensor *p[] = {grad_param2(&rng, 7, 3 * l.k),
+                              grad_param2(&rng, 3 * (turned ? l.k : l.n), turned ? l.n : l.k)};
+        gradcheck(&ctx, &rng, "linear_heads", build_linear_heads, &l, 2, p);
+        struct arena arena;
+        cadre_error e = {0};
+        assert_ok(arena_init(&arena, 1 << 20, &e), e);
+        struct op_ctx c = {.k = &kernels, .arena = &arena};
+        struct tensor *y = build_linear_heads(&c, p, &l);
+        for (int64_t i = 0; i < 7; i++)
+            for (int64_t h = 0; h < 3; h++)
+                for (int64_t o = 0; o < l.n; o++) {
+                    double want = 0;
+                    for (int64_t k = 0; k < l.k; k++)
+                        want += (double)p[0]->x[i * 3 * l.k + h * l.k + k] *
+                                (double)p[1]->x[h * l.n * l.k + (turned ? k * l.n + o : o * l.k + k)];
+                    assert_true(fabs(want - (double)y->x[i * 3 * l.n + h * l.n + o]) < 1e-12);
+                }
+        arena_destroy(&arena);
+        free_all(2, p);
+    }
 }
 
 /* ---- lookups */
@@ -585,6 +631,7 @@ int main(void)
         cmocka_unit_test(norms),
         cmocka_unit_test(linear),
         cmocka_unit_test(linear_grouped),
+        cmocka_unit_test(linear_heads),
         cmocka_unit_test(lookups),
         cmocka_unit_test(dispatch_combine),
         cmocka_unit_test(dispatch_with_holes),
