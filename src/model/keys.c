@@ -77,6 +77,8 @@ static const struct key keys[] = {
     {"shortconv.l_cache", KEY_SHORT_CONV, KIND_I64, F(conv_taps), DENSE_TOO, 0},
     {"attention.q_lora_rank", KEY_LATENT, KIND_I64, F(q_rank), DENSE_TOO, 0},
     {"attention.kv_lora_rank", KEY_LATENT, KIND_I64, F(kv_rank), DENSE_TOO, 0},
+    {"attention.q_lora_scale", KEY_LATENT_SCALES, KIND_REAL, F(q_latent_scale), DENSE_TOO, 0},
+    {"attention.kv_lora_scale", KEY_LATENT_SCALES, KIND_REAL, F(kv_latent_scale), DENSE_TOO, 0},
     {"attention.clamp_kqv", KEY_CLAMP, KIND_REAL, F(qkv_clamp), DENSE_TOO, 0},
     {"attention.qk_norm", KEY_OWN, KIND_QK_NORM, F(qk_norm), DENSE_TOO, 0},
     {"attention.qk_norm_after_rope", KEY_OWN, KIND_BOOL, F(qk_norm_after_rope), DENSE_TOO, 0},

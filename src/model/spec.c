@@ -107,6 +107,8 @@ void spec_defaults(struct spec *s)
     default_real(&s->embedding_scale, 1);
     default_real(&s->residual_scale, 1);
     default_real(&s->logit_divisor, 1);
+    default_real(&s->q_latent_scale, 1);
+    default_real(&s->kv_latent_scale, 1);
     if (s->window == 0) {
         s->window_period = 0;
         s->window_full_first = s->rope_sliding_only = false;

@@ -87,6 +87,7 @@ struct spec {
     int64_t conv_taps;                      /* short convolutions: rows seen, the row itself included */
     struct delta_spec delta;
     int64_t q_rank, kv_rank; /* multi-head latent attention: ranks of the query (0: full) and of keys and values */
+    real q_latent_scale, kv_latent_scale; /* their norms' outputs times it; 0 stands for 1 */
 
     /* position: rotary embedding, stretched for contexts beyond those of pre-training */
     int64_t n_rot;

@@ -151,14 +151,15 @@ static cadre_err bind_one(struct binder *r, const struct hf_tensor *rule, int64_
 {
     char name[256];
     bool stack = strchr(rule->hf, '#') != NULL;
-    CHECK(r->err, hf_expand(name, rule->hf, layer, 0), CADRE_E_FORMAT, "tensor '%s': name too long", rule->hf);
+    CHECK(r->err, hf_name_there(name, r->c->hf, rule, layer, 0), CADRE_E_FORMAT, "tensor '%s': name too long",
+          rule->hf);
     int64_t index = hf_stored_find(r->b->stored, name);
     if (index < 0)
         return CADRE_OK;
     struct bound *b = NULL;
     TRY(new_bound(r->b, &b, r->err));
     char own[256];
-    hf_expand(own, rule->gguf, layer, 0);
+    hf_name_here(own, rule, layer);
     snprintf(b->name, sizeof b->name, "%s", own);
     b->flags = rule->flags;
     b->n_source = stack ? r->d->experts : 1;
@@ -169,7 +170,7 @@ static cadre_err bind_one(struct binder *r, const struct hf_tensor *rule, int64_
     b->source[0] = index;
     for (int64_t e = 0; e < b->n_source; e++) {
         if (e > 0) {
-            hf_expand(name, rule->hf, layer, e);
+            hf_name_there(name, r->c->hf, rule, layer, e);
             index = hf_stored_find(r->b->stored, name);
             CHECK(r->err, index >= 0, CADRE_E_FORMAT,
                   "%.*s: tensor '%s': expected, as the config has %lld experts, not found",
@@ -206,7 +207,7 @@ static cadre_err bind_layer(struct binder *r, int64_t layer, bool tied)
 {
     const struct hf_tensor *rule;
     for (int i = 0; (rule = hf_rule_at(r->c->hf, i)) != NULL; i++)
-        if ((strchr(rule->gguf, '*') != NULL) == (layer >= 0) && !(tied && (rule->flags & HF_OUTPUT)))
+        if (hf_rule_is_of(r->c->hf, rule, layer) && !(tied && (rule->flags & HF_OUTPUT)))
             TRY(bind_one(r, rule, layer));
     return CADRE_OK;
 }
@@ -222,7 +223,7 @@ static bool ignored(const struct binder *r, const char *name, bool tied)
     if (tied && strcmp(name, "lm_head.weight") == 0)
         return true;
     if (strncmp(name, layers, sizeof layers - 1) == 0 && json_object_get(r->c->root, "num_nextn_predict_layers"))
-        return strtoll(name + sizeof layers - 1, NULL, 10) >= r->d->layers;
+        return strtoll(name + sizeof layers - 1, NULL, 10) >= r->d->layers / hf_blocks(r->c->hf);
     for (const char *const *p = r->c->hf->ignored; p && *p; p++)
         if (strncmp(name, *p, strlen(*p)) == 0)
             return true;

@@ -239,6 +239,10 @@ static cadre_err put_row(const struct hf_config *c, const struct hf_key *row, st
     case HF_INT:
         TRY(hf_get_int(c, where, name, 0, INT_MAX, &n, absent_ok, err));
         break;
+    case HF_LAYERS:
+        TRY(hf_get_int(c, c->root, row->hf, 0, INT_MAX, &n, absent_ok, err));
+        n *= hf_blocks(c->hf);
+        break;
     case HF_REAL:
         TRY(hf_get_real(c, where, name, &x, absent_ok, err));
         break;
@@ -254,9 +258,9 @@ static cadre_err put_row(const struct hf_config *c, const struct hf_key *row, st
     }
     if (!found && !(row->flags & HF_DEFAULT))
         return CADRE_OK;
-    return row->kind == HF_INT    ? hf_put_int(k, row->gguf, n, err)
-           : row->kind == HF_REAL ? hf_put_real(k, row->gguf, x, err)
-                                  : hf_put_bool(k, row->gguf, b, err);
+    return row->kind == HF_REAL   ? hf_put_real(k, row->gguf, x, err)
+           : row->kind == HF_BOOL ? hf_put_bool(k, row->gguf, b, err)
+                                  : hf_put_int(k, row->gguf, n, err);
 }
 
 /* The size of a head, where it is not the width divided by the heads. */

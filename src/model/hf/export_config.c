@@ -79,6 +79,7 @@ static cadre_err put_row(const struct out *o, const struct hf_key *row, cadre_er
 {
     char key[128];
     double x = 0;
+    int64_t n = 0;
     bool found = false, b = false;
     json_t *where;
     const char *name;
@@ -92,6 +93,11 @@ static cadre_err put_row(const struct out *o, const struct hf_key *row, cadre_er
         return set(where, name, json_loads(row->is, JSON_DECODE_ANY, &unused), err);
     case HF_INT:
         return hf_copy_int(o->g, o->architecture, row->gguf, where, name, err);
+    case HF_LAYERS:
+        TRY(gguf_get_i64(o->g, key, &n, &found, err));
+        CHECK(err, n % hf_blocks(o->hf) == 0, CADRE_E_FORMAT, "%s: expected a multiple of %lld, found %lld", key,
+              (long long)hf_blocks(o->hf), (long long)n);
+        return found ? set(where, name, json_integer(n / hf_blocks(o->hf)), err) : CADRE_OK;
     case HF_REAL:
         TRY(gguf_get_f64(o->g, key, &x, &found, err));
         return found ? set(where, name, real_json(x), err) : CADRE_OK;

@@ -10,8 +10,9 @@
 #include "file/gguf.h"
 
 enum hf_kind {
-    HF_INT,  /* 0 … 2^31 - 1 */
-    HF_REAL, /* finite, as f32 */
+    HF_INT,    /* 0 … 2^31 - 1 */
+    HF_LAYERS, /* a number of layers: here of blocks, see hf_family */
+    HF_REAL,   /* finite, as f32 */
     HF_BOOL,
     HF_FIXED,   /* a whole number, `def`, whatever the config says */
     HF_MUST_BE, /* not a key here: must be absent, null, or equal to `is` (JSON text); else unsupported */
@@ -64,8 +65,9 @@ enum {
     HF_FLAT = 32,      /* dimensions of 1 are left out */
 };
 
-/* Names with '*' for the layer; '#' in the directory's stands for the expert: those tensors are stacked. A row replaces
- * rows common to all families that have one of its names. */
+/* Names with '*' for the layer; in the directory's, '#' stands for the expert: those tensors are stacked. Where a layer
+ * there is several blocks here, '%' stands for which of them; a name without it is of the first. A row replaces rows
+ * common to all families that have one of its names. */
 struct hf_tensor {
     const char *hf, *gguf;
     enum hf_form form;
@@ -89,6 +91,7 @@ struct hf_family {
     int64_t head_dim; /* of the class when the config does not say; 0: hidden_size / num_attention_heads */
     bool tied;        /* tie_word_embeddings of the class when the config does not say */
     bool mla;         /* head sizes are its own keys' business */
+    int blocks;       /* blocks here that one layer there is; 0: 1 */
     /* What no row can say: more keys, refusals; or NULL. */
     cadre_err (*derive)(const struct hf_config *c, struct hf_keys *k, cadre_error *err);
     /* Writing a directory: this model if the key `when` (of GGUF, without the architecture) is at least so much, or
@@ -98,6 +101,11 @@ struct hf_family {
     cadre_err (*restore)(const struct gguf *g, json_t *root, cadre_error *err);
     const char *const *ignored; /* beginnings of names of tensors that do not count, NULL-terminated; or NULL */
 };
+
+static inline int64_t hf_blocks(const struct hf_family *f)
+{
+    return f->blocks > 0 ? f->blocks : 1;
+}
 
 /* Tables that lie beside their family, ended by NULL. */
 // clang-format off

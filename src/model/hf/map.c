@@ -142,7 +142,7 @@ static cadre_err get(const struct gguf *g, const char *architecture, const char 
 
 cadre_err hf_dims_from_gguf(struct hf_dims *d, const struct gguf *g, const char *a, cadre_error *err)
 {
-    int64_t width = 0, key_mla = 0;
+    int64_t width = 0, key_mla;
     *d = (struct hf_dims){0};
     TRY(get(g, a, "block_count", MODEL_MAX_LAYERS, &d->layers, err));
     TRY(get(g, a, "expert_count", MODEL_MAX_EXPERTS, &d->experts, err));
@@ -154,6 +154,8 @@ cadre_err hf_dims_from_gguf(struct hf_dims *d, const struct gguf *g, const char 
     TRY(get(g, a, "attention.key_length", INT_MAX, &d->head_dim, err));
     d->n_rot = d->head_dim;
     TRY(get(g, a, "rope.dimension_count", INT_MAX, &d->n_rot, err));
+    key_mla = d->v = d->head_dim; /* of a head, unless keys of their own say so */
+    TRY(get(g, a, "attention.value_length", INT_MAX, &d->v, err));
     TRY(get(g, a, "attention.key_length_mla", INT_MAX, &key_mla, err));
     TRY(get(g, a, "attention.value_length_mla", INT_MAX, &d->v, err));
     d->nope = key_mla - d->n_rot;
