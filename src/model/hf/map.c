@@ -113,6 +113,21 @@ static bool delta_qkv(const struct hf_dims *d, int64_t rows, struct hf_map *m)
     return copy(d, rows, m) && v_heads(d, 2 * d->delta_k_rows, rows, &m->turn);
 }
 
+/* All experts' rows below each other. */
+static bool stacked(const struct hf_dims *d, int64_t rows, struct hf_map *m)
+{
+    int64_t each = d->experts > 0 ? rows / d->experts : 0;
+    *m = (struct hf_map){.count = each, .units = d->experts, .step = 1, .block = each};
+    return each > 0 && rows % d->experts == 0;
+}
+
+static bool stacked_t(const struct hf_dims *d, int64_t rows, struct hf_map *m)
+{
+    bool fits = stacked(d, rows, m);
+    m->transposed = true;
+    return fits;
+}
+
 static bool (*const forms[HF_FORM_COUNT])(const struct hf_dims *d, int64_t rows, struct hf_map *m) = {
     [HF_COPY] = copy,
     [HF_PAIRS_Q] = pairs_q,
@@ -129,6 +144,8 @@ static bool (*const forms[HF_FORM_COUNT])(const struct hf_dims *d, int64_t rows,
     [HF_DELTA_V] = delta_v,
     [HF_DELTA_QKV] = delta_qkv,
     [HF_DELTA_OUT] = copy,
+    [HF_STACKED] = stacked,
+    [HF_STACKED_T] = stacked_t,
 };
 
 bool hf_map_of(enum hf_form form, const struct hf_dims *d, int64_t rows, int64_t cols, struct hf_map *m)
@@ -152,7 +169,7 @@ static cadre_err get(const struct gguf *g, const char *architecture, const char 
 
 cadre_err hf_dims_from_gguf(struct hf_dims *d, const struct gguf *g, const char *a, cadre_error *err)
 {
-    int64_t width = 0, key_mla = 0, k_dim = 0;
+    int64_t width = 0, key_mla, k_dim = 0;
     *d = (struct hf_dims){0};
     TRY(get(g, a, "block_count", MODEL_MAX_LAYERS, &d->layers, err));
     TRY(get(g, a, "expert_count", MODEL_MAX_EXPERTS, &d->experts, err));
@@ -164,6 +181,8 @@ cadre_err hf_dims_from_gguf(struct hf_dims *d, const struct gguf *g, const char 
     TRY(get(g, a, "attention.key_length", INT_MAX, &d->head_dim, err));
     d->n_rot = d->head_dim;
     TRY(get(g, a, "rope.dimension_count", INT_MAX, &d->n_rot, err));
+    key_mla = d->v = d->head_dim; /* of a head, unless keys of their own say so */
+    TRY(get(g, a, "attention.value_length", INT_MAX, &d->v, err));
     TRY(get(g, a, "attention.key_length_mla", INT_MAX, &key_mla, err));
     TRY(get(g, a, "attention.value_length_mla", INT_MAX, &d->v, err));
     d->nope = key_mla - d->n_rot;
