@@ -4,12 +4,20 @@ forward. Written from those definitions; nothing here knows how the library comp
 
 import numpy as np
 
-from papers import Weights, attention, rmsnorm, rope, softmax, swiglu
+from papers import Weights, attention, rmsnorm, softmax, swiglu
 
 
 def layernorm(x, w, b=0.0, eps=1e-5):
     x = x - x.mean(axis=-1, keepdims=True)
     return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * w + b
+
+
+def rope(x, base):
+    """x [n, heads, r] turned by its position: i and i + r / 2"""
+    size = x.shape[-1]
+    angle = np.arange(len(x))[:, None, None] * base ** (-np.arange(0, size, 2) / size)
+    z = (x[..., : size // 2] + 1j * x[..., size // 2:]) * np.exp(1j * angle)
+    return np.concatenate([z.real, z.imag], -1)
 
 
 def sigmoid(x):

@@ -196,9 +196,12 @@ static cadre_err make_all(struct hf_export *e, cadre_error *err)
         for (int i = 0; (r = hf_rule_at(e->hf, i)) != NULL; i++)
             if (hf_rule_is_of(e->hf, r, layer) && is_first(e->hf, i))
                 TRY(make(e, r, layer, err));
-    for (int64_t i = 0; i < gguf_tensor_count(e->g); i++)
-        CHECK(err, e->used[i], CADRE_E_UNSUPPORTED, "tensor '%s': has no place in a Hugging Face directory of %s",
-              gguf_tensor_at(e->g, i)->name, e->hf->model_type);
+    for (int64_t i = 0; i < gguf_tensor_count(e->g); i++) {
+        const char *name = gguf_tensor_at(e->g, i)->name;
+        bool in_config = strncmp(name, "rope_factors_", sizeof "rope_factors_" - 1) == 0;
+        CHECK(err, e->used[i] || in_config, CADRE_E_UNSUPPORTED,
+              "tensor '%s': has no place in a Hugging Face directory of %s", name, e->hf->model_type);
+    }
     return CADRE_OK;
 }
 

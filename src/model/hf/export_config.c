@@ -153,6 +153,44 @@ static cadre_err put_scaling(const struct out *o, const char *type, cadre_error 
     return CADRE_OK;
 }
 
+static cadre_err put_factors(const struct out *o, json_t *r, const char *key, const char *tensor, cadre_error *err)
+{
+    const struct gguf_tensor *t = gguf_tensor_find(o->g, tensor);
+    CHECK(err, t && t->n_dims == 1 && t->type == DTYPE_F32, CADRE_E_FORMAT,
+          "tensor '%s': expected a vector of f32 with rope.scaling.type longrope", tensor);
+    float *x = malloc((size_t)t->bytes);
+    json_t *list = json_array();
+    cadre_err rc = x && list ? gguf_slice_read(o->g, t, 0, x, err)
+                             : error_set(err, CADRE_E_MEMORY, "config.json: no memory for '%s'", key);
+    for (int64_t i = 0; rc == CADRE_OK && i < t->dim[0]; i++)
+        if (!isfinite(x[i]) || json_array_append_new(list, real_json((double)x[i])) != 0)
+            rc = error_set(err, CADRE_E_FORMAT, "tensor '%s': cannot be written to a config.json", tensor);
+    free(x);
+    if (rc == CADRE_OK)
+        return set(r, key, list, err);
+    json_decref(list);
+    return rc;
+}
+
+static cadre_err put_longrope(const struct out *o, cadre_error *err)
+{
+    double of_short = 1, of_long = 1;
+    bool found;
+    json_t *r = json_object();
+    TRY(set(o->root, "rope_scaling", r, err));
+    TRY(set(r, "rope_type", json_string("longrope"), err));
+    TRY(set(r, "type", json_string("longrope"), err));
+    TRY(hf_copy_int(o->g, o->architecture, "rope.scaling.original_context_length", r,
+                    "original_max_position_embeddings", err));
+    TRY(get_real(o, "rope.scaling.attn_factor", &of_short, &found, err));
+    of_long = of_short;
+    TRY(get_real(o, "rope.scaling.attn_factor_long", &of_long, &found, err));
+    TRY(set(r, "short_mscale", real_json(of_short), err));
+    TRY(set(r, "long_mscale", real_json(of_long), err));
+    TRY(put_factors(o, r, "short_factor", "rope_factors_short.weight", err));
+    return put_factors(o, r, "long_factor", "rope_factors_long.weight", err);
+}
+
 static cadre_err put_rope(const struct out *o, cadre_error *err)
 {
     char key[128];
@@ -166,8 +204,10 @@ static cadre_err put_rope(const struct out *o, cadre_error *err)
     TRY(gguf_get_string(o->g, key, &type, &found, err));
     if (!found || strcmp(type.p, "none") == 0)
         return CADRE_OK;
+    if (strcmp(type.p, "longrope") == 0)
+        return put_longrope(o, err);
     CHECK(err, strcmp(type.p, "yarn") == 0 || strcmp(type.p, "linear") == 0, CADRE_E_UNSUPPORTED,
-          "%s: only linear and yarn can be written to a config.json", key);
+          "%s: only linear, yarn and longrope can be written to a config.json", key);
     return put_scaling(o, type.p, err);
 }
 
