@@ -114,7 +114,7 @@ static cadre_err restore_moe(const struct gguf *g, json_t *root, cadre_error *er
 
 #define COMMON_KEYS                                                                                                    \
     {"norm_eps", "attention.layer_norm_rms_epsilon", HF_REAL, HF_DEFAULT, 1e-5, NULL},                                 \
-        {"num_key_value_heads", "attention.head_count_kv", HF_NO_KEY, 0, 0, NULL},                                    \
+        {"num_key_value_heads", "attention.head_count_kv", HF_NO_KEY, 0, 0, NULL},                                     \
         {"conv_L_cache", "shortconv.l_cache", HF_INT, HF_DEFAULT, 3, NULL},                                            \
     {                                                                                                                  \
         "conv_bias", "", HF_MUST_BE, 0, 0, "false"                                                                     \
