@@ -33,7 +33,7 @@ MODELS = {
                               linear_num_value_heads=6, linear_key_head_dim=12, linear_value_head_dim=4, rope_theta=1e6,
                               layer_types=[FULL, LINEAR, LINEAR, FULL], tie_word_embeddings=True), dict(bf16=True)),
     "qwen3_5_text": (dict(QWEN, model_type="qwen3_5_text", intermediate_size=40, rope_theta=1e6,
-                          layer_types=[LINEAR, FULL, LINEAR, FULL]), {}),
+                          layer_types=[LINEAR, FULL, FULL, LINEAR]), {}),
     # Blocks of FP8 whose columns change places, whole ones and not
     "qwen3_5_text-fp8": (dict(QWEN, model_type="qwen3_5_text", intermediate_size=64, rope_theta=1e6, linear_value_head_dim=32,
                               linear_key_head_dim=32, full_attention_interval=3,
