@@ -27,12 +27,15 @@ enum spec_key {
     KEY_LATENT_SCALES,
     KEY_DELTA, /* layers of several kinds, Gated DeltaNet */
     KEY_SHORT_CONV,
-    KEY_SECTIONS, /* of rope */
-    KEY_SCALES,   /* on embeddings, residual stream, logits */
-    KEY_SOFTCAP,  /* of logits */
-    KEY_CLAMP,    /* of queries, keys and values */
-    KEY_LIGHT,    /* light experts */
-    KEY_OWN,      /* keys that only this project's own architecture has */
+    KEY_SECTIONS,    /* of rope */
+    KEY_SCALES,      /* on embeddings, residual stream, logits */
+    KEY_SOFTCAP,     /* of logits */
+    KEY_CLAMP,       /* of queries, keys and values */
+    KEY_LIGHT,       /* light experts */
+    KEY_GROUP_BEST,  /* scores that rank a group of experts */
+    KEY_THRESHOLD,   /* of routers that have one */
+    KEY_LONG_FACTOR, /* of cos and sin in long contexts, where it differs */
+    KEY_OWN,         /* keys that only this project's own architecture has */
 };
 #define KEYS(k) (1u << (k))
 
@@ -72,7 +75,8 @@ cadre_err spec_to_gguf(struct gguf_writer *w, const struct spec *s, cadre_error 
 extern const struct family family_arctic, family_bailingmoe, family_bailingmoe2, family_cadre, family_dbrx,
     family_deepseek, family_deepseek2, family_dots1, family_ernie4_5_moe, family_glm4moe, family_gpt_oss,
     family_granite, family_granitemoe, family_hunyuan_moe, family_lfm2, family_lfm2moe, family_llama,
-    family_longcat_flash, family_minimax_m2, family_olmoe, family_pangu_moe, family_phimoe, family_qwen2moe,
-    family_qwen3, family_qwen3moe, family_qwen3next, family_qwen35, family_qwen35moe, family_smallthinker;
+    family_longcat_flash, family_minimax_m2, family_olmoe, family_pangu_moe, family_phimoe, family_phimoe_mixer,
+    family_qwen2moe, family_qwen3, family_qwen3moe, family_qwen3next, family_qwen35, family_qwen35moe,
+    family_smallthinker;
 
 #endif

@@ -177,6 +177,11 @@ static cadre_err check_position(const struct spec *s, cadre_error *err)
     TRY(check_positive("rope.scaling.factor", s->rope_linear, err));
     CHECK(err, s->rope_attention_factor >= 0 && isfinite(s->rope_attention_factor), CADRE_E_FORMAT,
           "rope.scaling.attn_factor: expected 0 (none) or above, found %g", (double)s->rope_attention_factor);
+    CHECK(err, s->rope_long_factor >= 0 && isfinite(s->rope_long_factor), CADRE_E_FORMAT,
+          "rope.scaling.attn_factor_long: expected 0 (as attn_factor) or above, found %g", (double)s->rope_long_factor);
+    CHECK(err, s->rope_long_factor == 0 || s->rope_factors, CADRE_E_FORMAT,
+          "rope.scaling.attn_factor_long: expected with rope.scaling.type longrope only, found %g",
+          (double)s->rope_long_factor);
     CHECK(err, isfinite(s->yarn_log_multiplier), CADRE_E_FORMAT,
           "rope.scaling.yarn_log_multiplier: expected a number, found %g", (double)s->yarn_log_multiplier);
     CHECK(err, !(s->rope_freqs && s->rope_factors), CADRE_E_FORMAT,

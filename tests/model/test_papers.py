@@ -1,5 +1,5 @@
-"""The models of papers.py from their Hugging Face folder against a float64 forward written from the papers, with and
-without a KV cache, and written as GGUF and as a folder and read again.
+"""The models of papers.py and directories.py from their Hugging Face folder against a float64 forward written from the
+papers and the classes' definitions, with and without a KV cache, and written as GGUF and as a folder and read again.
 
 usage: test_papers.py CADRE
 """
@@ -17,11 +17,12 @@ except ImportError:
     print("skipped: this Python has no NumPy")
     sys.exit(77)
 
+import directories
 from papers import LongCat, Pangu
 
 CADRE = Path(sys.argv.pop(1)).resolve()
 MAX_ABS, WEIGHT, PROMPT, GREEDY = 2e-4, 1e-4, 20, 6
-CASES = (
+CASES = directories.CASES + (
     (Pangu, {}),
     (Pangu, {"num_experts_per_tok": 2, "num_experts": 4, "num_key_value_heads": 4}),
     (Pangu, {"num_experts_per_tok": 4, "num_expert_groups": 2, "tie_word_embeddings": True}),
@@ -98,7 +99,24 @@ class Papers(unittest.TestCase):
         np.testing.assert_array_equal(again, logits)
         self.assertEqual(same_greedy, greedy)
         for n in (1, 7):  # what a row gives does not depend on those after it
-            np.testing.assert_array_equal(self.run_model(folder / "hf", ids[:n], folder)[0], logits[:n])
+            room = ("--ctx", PROMPT + GREEDY)  # of it LongRoPE depends
+            np.testing.assert_array_equal(self.run_model(folder / "hf", ids[:n], folder, *room)[0], logits[:n])
+
+    def test_directories_written_as_a_folder_and_read_again(self):
+        for seed, (kind, more) in enumerate(directories.CASES, 70):
+            with self.subTest(kind=kind.__name__, **more), tempfile.TemporaryDirectory() as name:
+                model, folder = kind(seed, **more), Path(name)
+                model.w.save(folder / "hf", model.c)
+                for source, out in (("hf", "model.gguf"), ("model.gguf", "again")):
+                    status, _, err = cadre("convert", folder / source, "-o", folder / out)
+                    self.assertEqual(status, 0, err)
+                stored = tensors(folder / "again" / "model.safetensors")
+                self.assertEqual(set(stored), set(model.w.tensors))
+                for key, values in model.w.tensors.items():
+                    np.testing.assert_array_equal(stored[key], values, key)
+                ids = list(range(3, 3 + PROMPT))
+                np.testing.assert_array_equal(self.run_model(folder / "again", ids, folder)[0],
+                                              self.run_model(folder / "hf", ids, folder)[0])
 
     def test_longcat_attention_has_two_forms(self):
         for seed, more in enumerate(({}, {"hidden_size": 40, "kv_lora_rank": 9, "mla_scale_q_lora": False}), 30):

@@ -27,6 +27,7 @@ const struct family family_qwen3next = {
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_DELTA),
     .aliases = aliases,
     .read = read,
+    .hf = hf_qwen3next,
 };
 
 const struct family family_qwen35moe = {
@@ -35,6 +36,7 @@ const struct family family_qwen35moe = {
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_DELTA) | KEYS(KEY_SECTIONS),
     .aliases = aliases,
     .read = read,
+    .hf = hf_qwen35moe,
 };
 
 const struct family family_qwen35 = {
@@ -42,4 +44,5 @@ const struct family family_qwen35 = {
     .facts = {HYBRID, .delta = {.tiled = true}},
     .keys = KEYS(KEY_DELTA) | KEYS(KEY_SECTIONS),
     .aliases = aliases,
+    .hf = hf_qwen35,
 };
