@@ -1,4 +1,5 @@
-/* A model file in other number formats: keys are copied, tensors decoded to f32 and encoded again, one at a time.
+/* A model file in other number formats: keys are copied, tensors decoded to f32 and encoded again, one at a time; those
+ * of layers that predict further tokens, too.
  *
  * Which format a tensor gets: the last --tensor pattern that matches it; else f32 for vectors and routers; else for
  * experts
@@ -121,7 +122,45 @@ static enum dtype that_fits(enum dtype want, int64_t k)
 
 static enum dtype chosen(void *user, const struct param *p)
 {
+    if (!dtype_info(p->type)->decode) /* an extra tensor: no other is opened */
+        return p->type;
     return that_fits(wanted(user, p), p->dim[p->n_dims - 1]);
+}
+
+/* ---- what is rewritten */
+
+struct source {
+    struct gguf *g;
+    struct model *m;
+    struct kept *kept;
+    struct extras extras;
+};
+
+static void source_close(struct source *s)
+{
+    extras_free(&s->extras);
+    free(s->kept);
+    model_free(s->m);
+    gguf_close(s->g);
+}
+
+static cadre_err source_open(struct source *s, const char *path, cadre_error *err)
+{
+    TRY(model_source_open(&s->g, path, err));
+    cadre_err rc = model_open_empty(&s->m, &s->kept, s->g, MLA_PLAIN, err);
+    if (rc == CADRE_OK)
+        rc = extras_find(&s->extras, s->g, s->m, err);
+    return rc == CADRE_OK ? rc : error_wrap(err, rc, "%s", path);
+}
+
+static int64_t n_params(const struct source *s)
+{
+    return s->m->n_params + s->extras.n;
+}
+
+static const struct param *param_at(const struct source *s, int64_t i)
+{
+    return i < s->m->n_params ? &s->m->params[i] : &s->extras.param[i - s->m->n_params];
 }
 
 /* ---- what is told about it */
@@ -138,11 +177,11 @@ static void warn(const struct rules *r, const char *fmt, ...)
         r->options->on_warning(r->options->user, text);
 }
 
-static void warn_all(const struct rules *r, const struct model *m)
+static void warn_all(const struct rules *r, const struct source *s)
 {
     int64_t again = 0, unfit[DTYPE_COUNT][DTYPE_COUNT] = {{0}};
-    for (int64_t i = 0; i < m->n_params; i++) {
-        const struct param *p = &m->params[i];
+    for (int64_t i = 0; i < n_params(s); i++) {
+        const struct param *p = param_at(s, i);
         enum dtype want = wanted(r, p), got = chosen((void *)(uintptr_t)r, p);
         unfit[want][got] += got != want;
         again += got != p->type && dtype_info(p->type)->block > 1 && bits(got) < 16;
@@ -158,11 +197,11 @@ static void warn_all(const struct rules *r, const struct model *m)
 }
 
 /* A pattern that matches nothing cannot act. */
-static cadre_err check_overrides(struct rules *r, const struct model *m, cadre_error *err)
+static cadre_err check_overrides(struct rules *r, const struct source *s, cadre_error *err)
 {
     for (int i = 0; i < r->n_tensors; i++) {
-        for (int64_t j = 0; j < m->n_params && !r->tensors[i].used; j++)
-            r->tensors[i].used = m->params[j].matrix && names(r->tensors[i].pattern, &m->params[j]);
+        for (int64_t j = 0; j < n_params(s) && !r->tensors[i].used; j++)
+            r->tensors[i].used = param_at(s, j)->matrix && names(r->tensors[i].pattern, param_at(s, j));
         CHECK(err, r->tensors[i].used, CADRE_E_ARG, "tensor: no matrix of the model matches '%s'",
               r->tensors[i].pattern);
     }
@@ -175,11 +214,11 @@ static cadre_err check_experts(const struct rules *r, const struct model *m, cad
     return CADRE_OK;
 }
 
-static void count(const struct rules *r, const struct model *m, cadre_quantize_result *out)
+static void count(const struct rules *r, const struct source *s, cadre_quantize_result *out)
 {
-    *out = (cadre_quantize_result){.tensors = m->n_params};
-    for (int64_t i = 0; i < m->n_params; i++) {
-        const struct param *p = &m->params[i];
+    *out = (cadre_quantize_result){.tensors = n_params(s)};
+    for (int64_t i = 0; i < n_params(s); i++) {
+        const struct param *p = param_at(s, i);
         enum dtype to = chosen((void *)(uintptr_t)r, p);
         uint64_t bytes = 0;
         dtype_size(to, (uint64_t)tensor_count(&p->t), &bytes);
@@ -205,15 +244,15 @@ static bool pass_progress(void *user, int64_t done, int64_t total)
     return !r->options->progress || r->options->progress(r->options->user, done, total);
 }
 
-static cadre_err write_out(const char *path, const struct gguf *g, const struct model *m, const struct kept *kept,
-                           struct rules *r, struct pool *pool, cadre_error *err)
+static cadre_err write_out(const char *path, const struct source *s, struct rules *r, struct pool *pool,
+                           cadre_error *err)
 {
     struct write_options o = {r->type, chosen, pass_progress, r, pool};
     struct gguf_writer *w;
     TRY(gguf_writer_open(&w, path, err));
-    cadre_err rc = gguf_put_all(w, g, is_rewritten, err);
+    cadre_err rc = gguf_put_all(w, s->g, is_rewritten, err);
     if (rc == CADRE_OK)
-        rc = model_rewrite(w, m, kept, g, &o, err);
+        rc = model_rewrite(w, s->m, s->kept, &s->extras, s->g, &o, err);
     if (rc == CADRE_OK)
         return gguf_writer_commit(w, err);
     gguf_writer_abort(w);
@@ -226,9 +265,7 @@ cadre_err cadre_quantize(const char *in, const char *out, const cadre_quantize_o
     CHECK(err, in && out && options && options->type, CADRE_E_ARG,
           "cadre_quantize: in, out and options with a type must be given");
     struct rules r = {0};
-    struct gguf *g = NULL;
-    struct model *m = NULL;
-    struct kept *kept = NULL;
+    struct source s = {0};
     struct pool *pool = NULL;
     struct cpu cpu;
     cadre_quantize_result counts;
@@ -236,25 +273,18 @@ cadre_err cadre_quantize(const char *in, const char *out, const cadre_quantize_o
     cadre_err rc = rules_read(&r, options, err);
     if (rc != CADRE_OK)
         goto out;
-    TRY_OUT(model_source_open(&g, in, err));
-    rc = model_open_empty(&m, &kept, g, MLA_PLAIN, err);
-    if (rc != CADRE_OK) {
-        error_wrap(err, rc, "%s", in);
-        goto out;
-    }
-    TRY_OUT(check_overrides(&r, m, err));
-    TRY_OUT(check_experts(&r, m, err));
+    TRY_OUT(source_open(&s, in, err));
+    TRY_OUT(check_overrides(&r, &s, err));
+    TRY_OUT(check_experts(&r, s.m, err));
     TRY_OUT(pool_new(&pool, options->threads > 0 ? options->threads : cpu.cores, err));
-    warn_all(&r, m);
-    TRY_OUT(write_out(out, g, m, kept, &r, pool, err));
-    count(&r, m, &counts);
+    warn_all(&r, &s);
+    TRY_OUT(write_out(out, &s, &r, pool, err));
+    count(&r, &s, &counts);
     if (result)
         *result = counts;
 out:
     pool_free(pool);
-    free(kept);
-    model_free(m);
-    gguf_close(g);
+    source_close(&s);
     rules_free(&r);
     return rc;
 }

@@ -8,12 +8,12 @@
 #include "model/kept.h"
 
 static const struct family *const table[] = {
-    &family_llama,        &family_qwen2moe,   &family_qwen3,      &family_qwen3moe,    &family_olmoe,
-    &family_deepseek,     &family_deepseek2,  &family_gpt_oss,    &family_glm4moe,     &family_phimoe,
-    &family_granite,      &family_granitemoe, &family_bailingmoe, &family_bailingmoe2, &family_ernie4_5_moe,
-    &family_hunyuan_moe,  &family_minimax_m2, &family_qwen3next,  &family_qwen35,      &family_qwen35moe,
-    &family_lfm2,         &family_lfm2moe,    &family_dots1,      &family_dbrx,        &family_arctic,
-    &family_smallthinker, &family_pangu_moe,  &family_cadre,
+    &family_llama,        &family_qwen2moe,   &family_qwen3,        &family_qwen3moe,      &family_olmoe,
+    &family_deepseek,     &family_deepseek2,  &family_gpt_oss,      &family_glm4moe,       &family_phimoe,
+    &family_granite,      &family_granitemoe, &family_bailingmoe,   &family_bailingmoe2,   &family_ernie4_5_moe,
+    &family_hunyuan_moe,  &family_minimax_m2, &family_qwen3next,    &family_qwen35,        &family_qwen35moe,
+    &family_lfm2,         &family_lfm2moe,    &family_dots1,        &family_dbrx,          &family_arctic,
+    &family_smallthinker, &family_pangu_moe,  &family_phimoe_mixer, &family_longcat_flash, &family_cadre,
 };
 enum { N_FAMILIES = sizeof table / sizeof *table };
 

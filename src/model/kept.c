@@ -333,8 +333,7 @@ static int by_address(const void *a, const void *b)
     return *x < *y ? -1 : *x > *y;
 }
 
-/* Layers from n_layer on, when the file says that it has such. */
-static bool left_out(const struct spec *s, const char *name)
+bool kept_left_out(const struct spec *s, const char *name)
 {
     long long layer;
     int end = 0;
@@ -363,7 +362,7 @@ static cadre_err check_used(const struct gguf *g, const struct model *m, const s
     for (int64_t i = 0; i < gguf_tensor_count(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
         if (bsearch(&t, used, (size_t)m->n_params, sizeof(const struct gguf_tensor *), by_address) ||
-            left_out(&m->spec, t->name))
+            kept_left_out(&m->spec, t->name))
             continue;
         CHECK(err, is_expert_of(m, kept, t->name), CADRE_E_UNSUPPORTED,
               "tensor '%s' is not part of a %s model as its keys describe it", shown(t->name, strlen(t->name)).s,

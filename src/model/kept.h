@@ -4,6 +4,7 @@
 #ifndef CADRE_MODEL_KEPT_H
 #define CADRE_MODEL_KEPT_H
 
+#include "model/extras.h"
 #include "model/family.h"
 #include "model/tensors.h"
 
@@ -20,6 +21,8 @@ cadre_err kept_find(struct kept *out, const struct gguf *g, const struct spec *s
                     cadre_error *err);
 /* Every tensor of the file belongs to one of the n params (or to layers that are left out: see spec.n_nextn). */
 cadre_err kept_all(const struct gguf *g, const struct model *m, const struct kept *kept, cadre_error *err);
+/* A tensor of the layers from n_layer on that the file says it has. */
+bool kept_left_out(const struct spec *s, const char *name);
 /* The param's rows one after the other, in src->type; dst holds dtype_size(src->type, tensor_count(&p->t)) bytes. */
 cadre_err kept_read(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p,
                     void *dst, cadre_error *err);
@@ -38,8 +41,8 @@ struct write_options {
     struct pool *pool;
 };
 
-/* Every tensor of such a model from its file g to another; keys are the caller's. */
-cadre_err model_rewrite(struct gguf_writer *w, const struct model *m, const struct kept *kept, const struct gguf *g,
-                        const struct write_options *o, cadre_error *err);
+/* Every tensor of such a model, and the extra ones, from its file g to another; keys are the caller's. */
+cadre_err model_rewrite(struct gguf_writer *w, const struct model *m, const struct kept *kept, const struct extras *x,
+                        const struct gguf *g, const struct write_options *o, cadre_error *err);
 
 #endif

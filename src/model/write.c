@@ -153,8 +153,8 @@ static int64_t file_params(const struct model *m)
 }
 
 /* Everything after the keys and before the data. */
-static cadre_err write_head(struct gguf_writer *w, const struct model *m, const struct write_options *o,
-                            cadre_error *err)
+static cadre_err write_head(struct gguf_writer *w, const struct model *m, const struct extras *x,
+                            const struct write_options *o, cadre_error *err)
 {
     struct param twin;
     int64_t source;
@@ -162,6 +162,8 @@ static cadre_err write_head(struct gguf_writer *w, const struct model *m, const 
         const struct param *p = file_param(m, i, &twin, &source);
         TRY(put_info(w, family_find(m->spec.family), p, o->type(o->user, p), err));
     }
+    for (int64_t i = 0; i < x->n; i++)
+        TRY(put_info(w, NULL, &x->param[i], o->type(o->user, &x->param[i]), err));
     return gguf_write_begin(w, err);
 }
 
@@ -176,7 +178,7 @@ cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype t
         CHECK(err, m->params[i].t.x, CADRE_E_ARG,
               "tensor '%s': a model opened for inference cannot be written; open it with model_open_params",
               m->params[i].name);
-    TRY(write_head(w, m, &o, err));
+    TRY(write_head(w, m, &(struct extras){0}, &o, err));
     TRY(workshop_open(&s, NULL, err));
     cadre_err rc = CADRE_OK;
     for (int64_t i = 0; rc == CADRE_OK && i < file_params(m); i++) {
@@ -187,34 +189,36 @@ cadre_err model_write(struct gguf_writer *w, const struct model *m, enum dtype t
     return rc;
 }
 
+/* kept: where it is; NULL: in the file's tensor of its name. */
 static cadre_err rewrite_param(struct gguf_writer *w, struct workshop *s, const struct model *m, const struct param *p,
                                const struct kept *kept, const struct gguf *g, enum dtype to, cadre_error *err)
 {
     void *raw = malloc(p->file_bytes ? p->file_bytes : 1);
     CHECK(err, raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", p->name,
           (unsigned long long)p->file_bytes);
-    cadre_err rc = kept_read(kept, g, &m->spec, p, raw, err);
+    cadre_err rc =
+        kept ? kept_read(kept, g, &m->spec, p, raw, err) : gguf_tensor_read(g, gguf_tensor_find(g, p->name), raw, err);
     if (rc == CADRE_OK)
         rc = write_param(w, s, p, raw, p->type, to, err);
     free(raw);
     return rc;
 }
 
-cadre_err model_rewrite(struct gguf_writer *w, const struct model *m, const struct kept *kept, const struct gguf *g,
-                        const struct write_options *o, cadre_error *err)
+cadre_err model_rewrite(struct gguf_writer *w, const struct model *m, const struct kept *kept, const struct extras *x,
+                        const struct gguf *g, const struct write_options *o, cadre_error *err)
 {
     struct workshop s;
     struct param twin;
-    int64_t source, done = 0, total = 0;
-    for (int64_t i = 0; i < file_params(m); i++)
-        total += tensor_count(&file_param(m, i, &twin, &source)->t);
+    int64_t source = 0, done = 0, total = 0, own = file_params(m);
+    for (int64_t i = 0; i < own + x->n; i++)
+        total += tensor_count(&(i < own ? file_param(m, i, &twin, &source) : &x->param[i - own])->t);
     TRY(model_put_file_type(w, o->file_type, err));
-    TRY(write_head(w, m, o, err));
+    TRY(write_head(w, m, x, o, err));
     TRY(workshop_open(&s, o->pool, err));
     cadre_err rc = CADRE_OK;
-    for (int64_t i = 0; rc == CADRE_OK && i < file_params(m); i++) {
-        const struct param *p = file_param(m, i, &twin, &source);
-        rc = rewrite_param(w, &s, m, p, &kept[source], g, o->type(o->user, p), err);
+    for (int64_t i = 0; rc == CADRE_OK && i < own + x->n; i++) {
+        const struct param *p = i < own ? file_param(m, i, &twin, &source) : &x->param[i - own];
+        rc = rewrite_param(w, &s, m, p, i < own ? &kept[source] : NULL, g, o->type(o->user, p), err);
         done += tensor_count(&p->t);
         if (rc == CADRE_OK && o->progress && !o->progress(o->user, done, total))
             rc = error_set(err, CADRE_E_CANCELLED, "stopped by the caller at tensor '%s'", p->name);

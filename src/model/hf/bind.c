@@ -151,14 +151,15 @@ static cadre_err bind_one(struct binder *r, const struct hf_tensor *rule, int64_
 {
     char name[256];
     bool stack = strchr(rule->hf, '#') != NULL;
-    CHECK(r->err, hf_expand(name, rule->hf, layer, 0), CADRE_E_FORMAT, "tensor '%s': name too long", rule->hf);
+    CHECK(r->err, hf_name_there(name, r->c->hf, rule, layer, 0), CADRE_E_FORMAT, "tensor '%s': name too long",
+          rule->hf);
     int64_t index = hf_stored_find(r->b->stored, name);
     if (index < 0)
         return CADRE_OK;
     struct bound *b = NULL;
     TRY(new_bound(r->b, &b, r->err));
     char own[256];
-    hf_expand(own, rule->gguf, layer, 0);
+    hf_name_here(own, rule, layer);
     snprintf(b->name, sizeof b->name, "%s", own);
     b->flags = rule->flags;
     b->n_source = stack ? r->d->experts : 1;
@@ -169,7 +170,7 @@ static cadre_err bind_one(struct binder *r, const struct hf_tensor *rule, int64_
     b->source[0] = index;
     for (int64_t e = 0; e < b->n_source; e++) {
         if (e > 0) {
-            hf_expand(name, rule->hf, layer, e);
+            hf_name_there(name, r->c->hf, rule, layer, e);
             index = hf_stored_find(r->b->stored, name);
             CHECK(r->err, index >= 0, CADRE_E_FORMAT,
                   "%.*s: tensor '%s': expected, as the config has %lld experts, not found",
@@ -206,7 +207,7 @@ static cadre_err bind_layer(struct binder *r, int64_t layer, bool tied)
 {
     const struct hf_tensor *rule;
     for (int i = 0; (rule = hf_rule_at(r->c->hf, i)) != NULL; i++)
-        if ((strchr(rule->gguf, '*') != NULL) == (layer >= 0) && !(tied && (rule->flags & HF_OUTPUT)))
+        if (hf_rule_is_of(r->c->hf, rule, layer) && !(tied && (rule->flags & HF_OUTPUT)))
             TRY(bind_one(r, rule, layer));
     return CADRE_OK;
 }
@@ -222,7 +223,7 @@ static bool ignored(const struct binder *r, const char *name, bool tied)
     if (tied && strcmp(name, "lm_head.weight") == 0)
         return true;
     if (strncmp(name, layers, sizeof layers - 1) == 0 && json_object_get(r->c->root, "num_nextn_predict_layers"))
-        return strtoll(name + sizeof layers - 1, NULL, 10) >= r->d->layers;
+        return strtoll(name + sizeof layers - 1, NULL, 10) >= r->d->layers / hf_blocks(r->c->hf);
     for (const char *const *p = r->c->hf->ignored; p && *p; p++)
         if (strncmp(name, *p, strlen(*p)) == 0)
             return true;
@@ -341,20 +342,32 @@ struct unit {
     unsigned char *a, *b; /* as much as the matrix takes, as stored or as f32 */
 };
 
+/* Whether the rows that a matrix here takes lie together there. */
+static bool together(const struct bound *b)
+{
+    return b->map.step == 1 && b->map.pairs == 0 && !(b->flags & HF_STORED_T);
+}
+
+static int64_t rows_read(const struct bound *b)
+{
+    return together(b) ? b->map.count : b->rows;
+}
+
 static cadre_err read_rows(const struct hf_binding *h, const struct bound *b, const struct unit *u, void *dst,
                            cadre_error *err)
 {
     const struct hf_map *m = &b->map;
     size_t row = (size_t)size_of(b->from, b->cols);
     unsigned char *rows = u->a, *order = u->b;
-    TRY(hf_stored_read(h->stored, u->index, u->from, b->rows * b->cols, rows, err));
+    int64_t first = together(b) ? hf_map_row(m, u->which, 0) : 0;
+    TRY(hf_stored_read(h->stored, u->index, u->from + first * b->cols, rows_read(b) * b->cols, rows, err));
     if (b->flags & HF_STORED_T) {
         transpose(u->a, u->b, b->cols, b->rows, dtype_info(b->from)->bytes);
         rows = u->b;
         order = u->a;
     }
     for (int64_t r = 0; r < m->count; r++)
-        memcpy(order + (size_t)r * row, rows + (size_t)hf_map_row(m, u->which, r) * row, row);
+        memcpy(order + (size_t)r * row, rows + (size_t)(hf_map_row(m, u->which, r) - first) * row, row);
     if (!m->transposed) {
         convert(b, order, dst, m->count * b->cols);
         return CADRE_OK;
@@ -367,8 +380,7 @@ static cadre_err read_rows(const struct hf_binding *h, const struct bound *b, co
 /* Rows that lie as they are wanted need no detour. */
 static bool straight(const struct bound *b)
 {
-    return b->from == b->type && !(b->flags & (HF_STORED_T | HF_PLUS_ONE)) && b->map.step == 1 && b->map.pairs == 0 &&
-           !b->map.transposed;
+    return together(b) && b->from == b->type && !(b->flags & HF_PLUS_ONE) && !b->map.transposed;
 }
 
 static cadre_err read_unit(const struct hf_binding *h, const struct bound *b, int64_t unit, void *dst, cadre_error *err)
@@ -380,8 +392,8 @@ static cadre_err read_unit(const struct hf_binding *h, const struct bound *b, in
     if (straight(b))
         return hf_stored_read(h->stored, u.index, u.from + hf_map_row(&b->map, u.which, 0) * b->cols,
                               b->map.count * b->cols, dst, err);
-    size_t bytes =
-        (size_t)max_i64((int64_t)size_of(b->from, b->rows * b->cols), b->rows * b->cols * (int64_t)sizeof(float));
+    int64_t n = rows_read(b) * b->cols;
+    size_t bytes = (size_t)max_i64((int64_t)size_of(b->from, n), n * (int64_t)sizeof(float));
     u.a = malloc(bytes);
     u.b = malloc(bytes);
     cadre_err rc = u.a && u.b ? read_rows(h, b, &u, dst, err)

@@ -175,9 +175,18 @@ bool hf_key_replaced(const struct hf_family *f, const struct hf_key *common)
     return false;
 }
 
-static cadre_err must_be(const struct hf_config *c, const struct hf_key *row, cadre_error *err)
+bool hf_key_own(const struct hf_family *f, const char *gguf)
 {
-    const json_t *v = json_object_get(c->root, row->hf);
+    for (const struct hf_key *k = f->keys; k && k->hf; k++)
+        if (strcmp(k->gguf, gguf) == 0)
+            return true;
+    return false;
+}
+
+static cadre_err must_be(const struct hf_config *c, const struct hf_key *row, const json_t *where, const char *name,
+                         cadre_error *err)
+{
+    const json_t *v = json_object_get(where, name);
     if (!v || (json_is_null(v) && !(row->flags & HF_REQUIRED))) {
         CHECK(err, !(row->flags & HF_REQUIRED), CADRE_E_UNSUPPORTED,
               "%s: key '%s': only %s is supported in a %s model, not found", c->path, row->hf, row->is,
@@ -201,33 +210,57 @@ static cadre_err must_be(const struct hf_config *c, const struct hf_key *row, ca
     return CADRE_OK;
 }
 
+/* Where a row's value is, and its name there: "a.b" is b of the object a. */
+static cadre_err find_object(const struct hf_config *c, const struct hf_key *row, const json_t **where,
+                             const char **name, cadre_error *err)
+{
+    const char *dot = strchr(row->hf, '.');
+    *where = c->root;
+    *name = dot ? dot + 1 : row->hf;
+    if (!dot)
+        return CADRE_OK;
+    *where = json_object_getn(c->root, row->hf, (size_t)(dot - row->hf));
+    CHECK(err, !*where || json_is_null(*where) || json_is_object(*where), CADRE_E_FORMAT,
+          "%s: key '%.*s': expected an object, found %s", c->path, (int)(dot - row->hf), row->hf, kind_of(*where));
+    return CADRE_OK;
+}
+
 static cadre_err put_row(const struct hf_config *c, const struct hf_key *row, struct hf_keys *k, cadre_error *err)
 {
     bool found, *absent_ok = row->flags & HF_REQUIRED ? NULL : &found;
+    const json_t *where;
+    const char *name;
+    TRY(find_object(c, row, &where, &name, err));
     int64_t n = (int64_t)row->def;
     double x = row->def;
     bool b = row->def != 0;
     found = true;
     switch (row->kind) {
     case HF_INT:
+        TRY(hf_get_int(c, where, name, 0, INT_MAX, &n, absent_ok, err));
+        break;
+    case HF_LAYERS:
         TRY(hf_get_int(c, c->root, row->hf, 0, INT_MAX, &n, absent_ok, err));
+        n *= hf_blocks(c->hf);
         break;
     case HF_REAL:
-        TRY(hf_get_real(c, c->root, row->hf, &x, absent_ok, err));
+        TRY(hf_get_real(c, where, name, &x, absent_ok, err));
         break;
     case HF_BOOL:
-        TRY(hf_get_bool(c, c->root, row->hf, &b, absent_ok, err));
+        TRY(hf_get_bool(c, where, name, &b, absent_ok, err));
         break;
     case HF_MUST_BE:
-        return must_be(c, row, err);
+        return must_be(c, row, where, name, err);
+    case HF_NO_KEY:
+        return CADRE_OK;
     case HF_FIXED:
         return hf_put_int(k, row->gguf, n, err);
     }
     if (!found && !(row->flags & HF_DEFAULT))
         return CADRE_OK;
-    return row->kind == HF_INT    ? hf_put_int(k, row->gguf, n, err)
-           : row->kind == HF_REAL ? hf_put_real(k, row->gguf, x, err)
-                                  : hf_put_bool(k, row->gguf, b, err);
+    return row->kind == HF_REAL   ? hf_put_real(k, row->gguf, x, err)
+           : row->kind == HF_BOOL ? hf_put_bool(k, row->gguf, b, err)
+                                  : hf_put_int(k, row->gguf, n, err);
 }
 
 /* The size of a head, where it is not the width divided by the heads. */

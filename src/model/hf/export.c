@@ -74,10 +74,15 @@ static void measure(const struct hf_export *e, struct source *s, bool vectors)
 {
     struct hf_map m;
     const struct gguf_tensor *t = s->t;
-    bool latent = s->rule->form == HF_K_B || s->rule->form == HF_V_B;
+    enum hf_form form = s->rule->form;
+    bool latent = form == HF_K_B || form == HF_V_B;
     s->rows = vectors || t->n_dims == 1 ? t->dim[0] : t->dim[1];
     s->units = 1;
-    if (latent && hf_map_of(s->rule->form, &e->d, e->d.heads * (e->d.nope + e->d.v), &m)) {
+    if (form == HF_STACKED || form == HF_STACKED_T) {
+        s->rows = form == HF_STACKED ? t->dim[1] : t->dim[0];
+        s->units = e->d.experts;
+    }
+    if (latent && hf_map_of(form, &e->d, e->d.heads * (e->d.nope + e->d.v), &m)) {
         s->rows = m.count;
         s->units = m.units;
     }
@@ -103,7 +108,7 @@ static cadre_err find_sources(struct hf_export *e, const char *hf, int64_t layer
     const struct hf_tensor *r;
     for (int i = 0; (r = hf_rule_at(e->hf, i)) != NULL; i++) {
         char name[256];
-        if (strcmp(r->hf, hf) != 0 || !hf_expand(name, r->gguf, layer, 0))
+        if (strcmp(r->hf, hf) != 0 || !hf_name_here(name, r, layer))
             continue;
         const struct gguf_tensor *t = gguf_tensor_find(e->g, name);
         if (!t)
@@ -168,7 +173,7 @@ static cadre_err make(struct hf_export *e, const struct hf_tensor *rule, int64_t
         TRY(add(e, &m, err));
         *m = one;
         m->expert = stack ? x : -1;
-        hf_expand(m->t.name, rule->hf, layer, x);
+        hf_name_there(m->t.name, e->hf, rule, layer, x);
     }
     return CADRE_OK;
 }
@@ -188,11 +193,14 @@ static cadre_err make_all(struct hf_export *e, cadre_error *err)
     const struct hf_tensor *r;
     for (int64_t layer = -1; layer < e->d.layers; layer++)
         for (int i = 0; (r = hf_rule_at(e->hf, i)) != NULL; i++)
-            if ((strchr(r->gguf, '*') != NULL) == (layer >= 0) && is_first(e->hf, i))
+            if (hf_rule_is_of(e->hf, r, layer) && is_first(e->hf, i))
                 TRY(make(e, r, layer, err));
-    for (int64_t i = 0; i < gguf_tensor_count(e->g); i++)
-        CHECK(err, e->used[i], CADRE_E_UNSUPPORTED, "tensor '%s': has no place in a Hugging Face directory of %s",
-              gguf_tensor_at(e->g, i)->name, e->hf->model_type);
+    for (int64_t i = 0; i < gguf_tensor_count(e->g); i++) {
+        const char *name = gguf_tensor_at(e->g, i)->name;
+        bool in_config = strncmp(name, "rope_factors_", sizeof "rope_factors_" - 1) == 0;
+        CHECK(err, e->used[i] || in_config, CADRE_E_UNSUPPORTED,
+              "tensor '%s': has no place in a Hugging Face directory of %s", name, e->hf->model_type);
+    }
     return CADRE_OK;
 }
 

@@ -10,11 +10,13 @@
 #include "file/gguf.h"
 
 enum hf_kind {
-    HF_INT,  /* 0 … 2^31 - 1 */
-    HF_REAL, /* finite, as f32 */
+    HF_INT,    /* 0 … 2^31 - 1 */
+    HF_LAYERS, /* a number of layers: here of blocks, see hf_family */
+    HF_REAL,   /* finite, as f32 */
     HF_BOOL,
-    HF_FIXED,  /* a whole number, `def`, whatever the config says */
-    HF_MUST_BE /* not a key here: must be absent, null, or equal to `is` (JSON text); else unsupported */
+    HF_FIXED,   /* a whole number, `def`, whatever the config says */
+    HF_MUST_BE, /* not a key here: must be absent, null, or equal to `is` (JSON text); else unsupported */
+    HF_NO_KEY   /* the family has no such key: only takes the place of a common row */
 };
 
 enum {
@@ -25,7 +27,7 @@ enum {
 
 /* A row with gguf of one that is common to all families replaces that one. */
 struct hf_key {
-    const char *hf;   /* in config.json */
+    const char *hf;   /* in config.json; "a.b": b of the object a */
     const char *gguf; /* after "ARCHITECTURE." */
     enum hf_kind kind;
     unsigned flags; /* HF_… */
@@ -48,6 +50,8 @@ enum hf_form {
     HF_ODD,
     HF_K_B, /* kv_b_proj: per head the rows of k without rope, then those of v; k transposed */
     HF_V_B,
+    HF_STACKED,   /* the experts' matrices below each other */
+    HF_STACKED_T, /* likewise, each transposed here */
     HF_FORM_COUNT
 };
 
@@ -61,8 +65,9 @@ enum {
     HF_FLAT = 32,      /* dimensions of 1 are left out */
 };
 
-/* Names with '*' for the layer; '#' in the directory's stands for the expert: those tensors are stacked. A row replaces
- * rows common to all families that have one of its names. */
+/* Names with '*' for the layer; in the directory's, '#' stands for the expert: those tensors are stacked. Where a layer
+ * there is several blocks here, '%' stands for which of them; a name without it is of the first. A row replaces rows
+ * common to all families that have one of its names. */
 struct hf_tensor {
     const char *hf, *gguf;
     enum hf_form form;
@@ -86,6 +91,7 @@ struct hf_family {
     int64_t head_dim; /* of the class when the config does not say; 0: hidden_size / num_attention_heads */
     bool tied;        /* tie_word_embeddings of the class when the config does not say */
     bool mla;         /* head sizes are its own keys' business */
+    int blocks;       /* blocks here that one layer there is; 0: 1 */
     /* What no row can say: more keys, refusals; or NULL. */
     cadre_err (*derive)(const struct hf_config *c, struct hf_keys *k, cadre_error *err);
     /* Writing a directory: this model if the key `when` (of GGUF, without the architecture) is at least so much, or
@@ -96,10 +102,16 @@ struct hf_family {
     const char *const *ignored; /* beginnings of names of tensors that do not count, NULL-terminated; or NULL */
 };
 
+static inline int64_t hf_blocks(const struct hf_family *f)
+{
+    return f->blocks > 0 ? f->blocks : 1;
+}
+
 /* Tables that lie beside their family, ended by NULL. */
-extern const struct hf_family *const hf_bailing[],
-    *const hf_deepseek2[], *const hf_ernie[], *const hf_glm4moe[], *const hf_gpt_oss[], *const hf_granitemoe[],
-                                                                                            *const hf_hunyuan[],
-                                                                                                *const hf_minimax[];
+// clang-format off
+extern const struct hf_family *const hf_arctic[], *const hf_bailing[], *const hf_dbrx[], *const hf_deepseek2[],
+    *const hf_dots1[], *const hf_ernie[], *const hf_glm4moe[], *const hf_gpt_oss[], *const hf_granitemoe[],
+    *const hf_hunyuan[], *const hf_minimax[], *const hf_phimoe[], *const hf_smallthinker[];
+// clang-format on
 
 #endif

@@ -91,6 +91,21 @@ static bool v_b(const struct hf_dims *d, int64_t rows, struct hf_map *m)
     return d->nope > 0 && d->v > 0 && rows == d->heads * m->block;
 }
 
+/* All experts' rows below each other. */
+static bool stacked(const struct hf_dims *d, int64_t rows, struct hf_map *m)
+{
+    int64_t each = d->experts > 0 ? rows / d->experts : 0;
+    *m = (struct hf_map){.count = each, .units = d->experts, .step = 1, .block = each};
+    return each > 0 && rows % d->experts == 0;
+}
+
+static bool stacked_t(const struct hf_dims *d, int64_t rows, struct hf_map *m)
+{
+    bool fits = stacked(d, rows, m);
+    m->transposed = true;
+    return fits;
+}
+
 static bool (*const forms[HF_FORM_COUNT])(const struct hf_dims *d, int64_t rows, struct hf_map *m) = {
     [HF_COPY] = copy,
     [HF_PAIRS_Q] = pairs_q,
@@ -104,6 +119,8 @@ static bool (*const forms[HF_FORM_COUNT])(const struct hf_dims *d, int64_t rows,
     [HF_ODD] = odd,
     [HF_K_B] = k_b,
     [HF_V_B] = v_b,
+    [HF_STACKED] = stacked,
+    [HF_STACKED_T] = stacked_t,
 };
 
 bool hf_map_of(enum hf_form form, const struct hf_dims *d, int64_t rows, struct hf_map *m)
@@ -125,7 +142,7 @@ static cadre_err get(const struct gguf *g, const char *architecture, const char 
 
 cadre_err hf_dims_from_gguf(struct hf_dims *d, const struct gguf *g, const char *a, cadre_error *err)
 {
-    int64_t width = 0, key_mla = 0;
+    int64_t width = 0, key_mla;
     *d = (struct hf_dims){0};
     TRY(get(g, a, "block_count", MODEL_MAX_LAYERS, &d->layers, err));
     TRY(get(g, a, "expert_count", MODEL_MAX_EXPERTS, &d->experts, err));
@@ -137,6 +154,8 @@ cadre_err hf_dims_from_gguf(struct hf_dims *d, const struct gguf *g, const char 
     TRY(get(g, a, "attention.key_length", INT_MAX, &d->head_dim, err));
     d->n_rot = d->head_dim;
     TRY(get(g, a, "rope.dimension_count", INT_MAX, &d->n_rot, err));
+    key_mla = d->v = d->head_dim; /* of a head, unless keys of their own say so */
+    TRY(get(g, a, "attention.value_length", INT_MAX, &d->v, err));
     TRY(get(g, a, "attention.key_length_mla", INT_MAX, &key_mla, err));
     TRY(get(g, a, "attention.value_length_mla", INT_MAX, &d->v, err));
     d->nope = key_mla - d->n_rot;
