@@ -16,6 +16,7 @@ const struct family family_qwen3next = {
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_DELTA),
     .aliases = aliases,
     .widths_from_ff = true,
+    .hf = hf_qwen3next,
 };
 
 const struct family family_qwen35moe = {
@@ -24,6 +25,7 @@ const struct family family_qwen35moe = {
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_DELTA) | KEYS(KEY_SECTIONS),
     .aliases = aliases,
     .widths_from_ff = true,
+    .hf = hf_qwen35moe,
 };
 
 const struct family family_qwen35 = {
@@ -31,4 +33,5 @@ const struct family family_qwen35 = {
     .facts = {HYBRID, .delta = {.tiled = true}},
     .keys = KEYS(KEY_DELTA) | KEYS(KEY_SECTIONS),
     .aliases = aliases,
+    .hf = hf_qwen35,
 };

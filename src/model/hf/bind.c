@@ -1,5 +1,6 @@
 #include "model/hf/bind.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,7 @@ static cadre_err shape(const struct hf_config *c, const struct hf_dims *d, enum 
         if (vector)
             return wrong_shape(c, stored, "a matrix", err);
     }
-    if (!hf_map_of(form, d, b->rows, &b->map) || (b->map.units > 1 && b->units > 1))
+    if (!hf_map_of(form, d, b->rows, b->cols, &b->map) || (b->map.units > 1 && b->units > 1))
         return wrong_shape(c, stored, "as many rows as the config's heads and sizes make", err);
     b->units *= b->map.units;
     b->n_dims = 0;
@@ -99,7 +100,8 @@ static cadre_err shape(const struct hf_config *c, const struct hf_dims *d, enum 
 static enum dtype type_here(const struct bound *b)
 {
     const struct dtype_info *from = dtype_info(b->from);
-    bool turned = from->block > 1 && b->map.transposed;
+    const struct hf_turn *inputs = &b->map.inputs;
+    bool turned = from->block > 1 && (b->map.transposed || (inputs->a > 0 && inputs->size % from->block != 0));
     bool wanted = b->n_dims == 1 || (b->flags & (HF_F32 | HF_VECTORS)) || turned;
     return from->decode && wanted ? DTYPE_F32 : b->from;
 }
@@ -321,7 +323,7 @@ static void convert(const struct bound *b, const unsigned char *src, void *dst, 
 {
     enum { PIECE = 1024 }; /* a multiple of every block */
     const struct dtype_info *from = dtype_info(b->from), *to = dtype_info(b->type);
-    if (b->from == b->type && !(b->flags & HF_PLUS_ONE)) {
+    if (b->from == b->type && !(b->flags & (HF_PLUS_ONE | HF_MINUS_EXP))) {
         memcpy(dst, src, (size_t)size_of(b->type, n));
         return;
     }
@@ -331,6 +333,8 @@ static void convert(const struct bound *b, const unsigned char *src, void *dst, 
         from->decode(src + size_of(b->from, at), piece, (size_t)some);
         for (int64_t i = 0; (b->flags & HF_PLUS_ONE) && i < some; i++)
             piece[i] += 1;
+        for (int64_t i = 0; (b->flags & HF_MINUS_EXP) && i < some; i++)
+            piece[i] = -(float)exp((double)piece[i]);
         to->encode(piece, (unsigned char *)dst + size_of(b->type, at), (size_t)some);
     }
 }
@@ -342,10 +346,20 @@ struct unit {
     unsigned char *a, *b; /* as much as the matrix takes, as stored or as f32 */
 };
 
+/* Pieces of each row change places; they are whole blocks. */
+static void turn_columns(const struct bound *b, const unsigned char *src, unsigned char *dst)
+{
+    const struct hf_turn *t = &b->map.inputs;
+    size_t row = (size_t)size_of(b->type, b->cols), piece = (size_t)size_of(b->type, t->size);
+    for (int64_t r = 0; r < b->map.count; r++, src += row, dst += row)
+        for (int64_t i = 0; i < b->cols; i += t->size)
+            memcpy(dst + (size_t)(i / t->size) * piece, src + (size_t)(hf_turned(t, i) / t->size) * piece, piece);
+}
+
 /* Whether the rows that a matrix here takes lie together there. */
 static bool together(const struct bound *b)
 {
-    return b->map.step == 1 && b->map.pairs == 0 && !(b->flags & HF_STORED_T);
+    return b->map.step == 1 && b->map.turn.a == 0 && !(b->flags & HF_STORED_T);
 }
 
 static int64_t rows_read(const struct bound *b)
@@ -368,19 +382,23 @@ static cadre_err read_rows(const struct hf_binding *h, const struct bound *b, co
     }
     for (int64_t r = 0; r < m->count; r++)
         memcpy(order + (size_t)r * row, rows + (size_t)(hf_map_row(m, u->which, r) - first) * row, row);
-    if (!m->transposed) {
+    if (!m->transposed && m->inputs.a == 0) {
         convert(b, order, dst, m->count * b->cols);
         return CADRE_OK;
     }
     convert(b, order, rows, m->count * b->cols);
-    transpose(rows, dst, m->count, b->cols, dtype_info(b->type)->bytes);
+    if (!m->transposed)
+        turn_columns(b, rows, dst);
+    else
+        transpose(rows, dst, m->count, b->cols, dtype_info(b->type)->bytes);
     return CADRE_OK;
 }
 
 /* Rows that lie as they are wanted need no detour. */
 static bool straight(const struct bound *b)
 {
-    return together(b) && b->from == b->type && !(b->flags & HF_PLUS_ONE) && !b->map.transposed;
+    return together(b) && b->from == b->type && !(b->flags & (HF_PLUS_ONE | HF_MINUS_EXP)) && b->map.inputs.a == 0 &&
+           !b->map.transposed;
 }
 
 static cadre_err read_unit(const struct hf_binding *h, const struct bound *b, int64_t unit, void *dst, cadre_error *err)

@@ -294,7 +294,7 @@ cadre_err hf_config_keys(const struct hf_config *c, struct hf_keys *k, cadre_err
     return c->hf->derive ? c->hf->derive(c, k, err) : CADRE_OK;
 }
 
-cadre_err hf_put_rotary(const struct hf_config *c, struct hf_keys *k, double factor, cadre_error *err)
+cadre_err hf_rotary(const struct hf_config *c, double factor, int64_t *n_rot, cadre_error *err)
 {
     int64_t head = c->hf->head_dim, width = 0, heads = 0;
     bool found, has_head;
@@ -302,11 +302,21 @@ cadre_err hf_put_rotary(const struct hf_config *c, struct hf_keys *k, double fac
     TRY(hf_get_int(c, c->root, "num_attention_heads", 1, INT_MAX, &heads, NULL, err));
     TRY(hf_get_int(c, c->root, "head_dim", 1, 1 << 16, &head, &has_head, err));
     TRY(hf_get_real(c, c->root, "partial_rotary_factor", &factor, &found, err));
+    if (!found && json_is_object(json_object_get(c->root, "rope_parameters")))
+        TRY(hf_get_real(c, json_object_get(c->root, "rope_parameters"), "partial_rotary_factor", &factor, &found, err));
     CHECK(err, factor > 0 && factor <= 1, CADRE_E_FORMAT,
           "%s: key 'partial_rotary_factor': expected above 0, at most 1, found %g", c->path, factor);
     if (head == 0)
         head = width / heads;
-    return hf_put_int(k, "rope.dimension_count", (int64_t)((double)head * factor), err);
+    *n_rot = (int64_t)((double)head * factor);
+    return CADRE_OK;
+}
+
+cadre_err hf_put_rotary(const struct hf_config *c, struct hf_keys *k, double factor, cadre_error *err)
+{
+    int64_t n_rot = 0;
+    TRY(hf_rotary(c, factor, &n_rot, err));
+    return hf_put_int(k, "rope.dimension_count", n_rot, err);
 }
 
 cadre_err hf_no_window(const struct hf_config *c, struct hf_keys *k, cadre_error *err)
@@ -328,6 +338,21 @@ cadre_err hf_config_tied(const struct hf_config *c, bool *tied, cadre_error *err
     bool found;
     *tied = c->hf->tied;
     return hf_get_bool(c, c->root, "tie_word_embeddings", tied, &found, err);
+}
+
+cadre_err hf_config_unfold(const struct hf_config *c, json_t *root, cadre_error *err)
+{
+    if (!c->hf->inside)
+        return CADRE_OK;
+    const json_t *v;
+    TRY(look_up(c, root, c->hf->inside, &v, NULL, err));
+    if (!json_is_object(v))
+        return wrong(c, c->hf->inside, "an object", v, err);
+    json_t *own = json_deep_copy(v);
+    bool done = own && json_object_update(root, own) == 0;
+    json_decref(own);
+    CHECK(err, done, CADRE_E_MEMORY, "%s: no memory", c->path);
+    return CADRE_OK;
 }
 
 cadre_err hf_config_family(struct hf_config *c, cadre_error *err)

@@ -53,6 +53,8 @@ cadre_err hf_copy_rotary(const struct gguf *g, const char *architecture, json_t 
 
 /* The family whose model_type the config has. */
 cadre_err hf_config_family(struct hf_config *c, cadre_error *err);
+/* Keys of the object that hf->inside names take their places among those of the root. */
+cadre_err hf_config_unfold(const struct hf_config *c, json_t *root, cadre_error *err);
 /* All rows, the family's own and the common ones, rope scaling, and what the family derives. */
 cadre_err hf_config_keys(const struct hf_config *c, struct hf_keys *k, cadre_error *err);
 /* Whether the output matrix is the embedding. */

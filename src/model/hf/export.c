@@ -1,5 +1,6 @@
 #include "model/hf/export.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +83,7 @@ static void measure(const struct hf_export *e, struct source *s, bool vectors)
         s->rows = form == HF_STACKED ? t->dim[1] : t->dim[0];
         s->units = e->d.experts;
     }
-    if (latent && hf_map_of(form, &e->d, e->d.heads * (e->d.nope + e->d.v), &m)) {
+    if (latent && hf_map_of(form, &e->d, e->d.heads * (e->d.nope + e->d.v), t->dim[0], &m)) {
         s->rows = m.count;
         s->units = m.units;
     }
@@ -135,11 +136,11 @@ static cadre_err set_shape(const struct hf_export *e, struct made *m, bool stack
     }
     for (int i = 0; i < m->n_sources; i++)
         CHECK(err,
-              hf_map_of(m->source[i].rule->form, &e->d, m->rows, &map) && map.count == m->source[i].rows &&
+              hf_map_of(m->source[i].rule->form, &e->d, m->rows, t->dim[0], &map) && map.count == m->source[i].rows &&
                   map.units == m->source[i].units,
               CADRE_E_UNSUPPORTED, "tensor '%s': its shape does not fit a Hugging Face directory",
               m->source[i].t->name);
-    hf_map_of(first->rule->form, &e->d, m->rows, &map);
+    hf_map_of(first->rule->form, &e->d, m->rows, t->dim[0], &map);
     m->cols = vector ? 1 : map.transposed ? t->dim[1] : t->dim[0];
     m->matrices = vectors ? t->dim[1] : vector ? 1 : gguf_slices(t) / first->units;
     int n = 0;
@@ -274,15 +275,16 @@ static cadre_err place(const struct hf_export *e, const struct made *m, const st
                        struct work *w, cadre_error *err)
 {
     struct hf_map map;
-    hf_map_of(s->rule->form, &e->d, m->rows, &map);
+    hf_map_of(s->rule->form, &e->d, m->rows, s->t->dim[0], &map);
     for (int64_t u = 0; u < map.units; u++) {
         TRY(load(e, s, matrix * map.units + u, s->rule->flags & HF_VECTORS, w, err));
         for (int64_t r = 0; r < map.count; r++)
             for (int64_t c = 0; c < m->cols; c++) {
                 float x = w->here[map.transposed ? c * map.count + r : r * m->cols + c];
-                int64_t row = hf_map_row(&map, u, r);
+                int64_t row = hf_map_row(&map, u, r), col = hf_turned(&map.inputs, c);
                 x -= s->rule->flags & HF_PLUS_ONE ? 1 : 0;
-                w->there[s->rule->flags & HF_STORED_T ? c * m->rows + row : row * m->cols + c] = x;
+                x = s->rule->flags & HF_MINUS_EXP ? (float)log(-(double)x) : x;
+                w->there[s->rule->flags & HF_STORED_T ? col * m->rows + row : row * m->cols + col] = x;
             }
     }
     return CADRE_OK;

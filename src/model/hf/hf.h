@@ -16,7 +16,7 @@ enum hf_kind {
     HF_BOOL,
     HF_FIXED,   /* a whole number, `def`, whatever the config says */
     HF_MUST_BE, /* not a key here: must be absent, null, or equal to `is` (JSON text); else unsupported */
-    HF_NO_KEY   /* the family has no such key: only takes the place of a common row */
+    HF_NO_KEY   /* no key, or `derive` puts it: only takes the place of a common row */
 };
 
 enum {
@@ -50,19 +50,23 @@ enum hf_form {
     HF_ODD,
     HF_K_B, /* kv_b_proj: per head the rows of k without rope, then those of v; k transposed */
     HF_V_B,
+    HF_DELTA_V,   /* v heads of Gated DeltaNet: by k head there; here all k heads' first, then their second … */
+    HF_DELTA_QKV, /* likewise the rows behind those of q and k */
+    HF_DELTA_OUT, /* likewise the inputs (columns) */
     HF_STACKED,   /* the experts' matrices below each other */
     HF_STACKED_T, /* likewise, each transposed here */
     HF_FORM_COUNT
 };
 
 enum {
-    HF_F32 = 1,        /* f32 here, whatever it is there (vectors always are) */
-    HF_STORED_T = 2,   /* stored as [in, out] */
-    HF_PLUS_ONE = 4,   /* a norm that stores w - 1 */
-    HF_VECTORS = 8,    /* [experts, n]: a vector an expert; likewise with '#' */
-    HF_OUTPUT = 16,    /* not looked at when the config ties it to the embedding */
-    HF_ONLY_READ = 64, /* another form of a tensor: not written */
-    HF_FLAT = 32,      /* dimensions of 1 are left out */
+    HF_F32 = 1,         /* f32 here, whatever it is there (vectors always are) */
+    HF_STORED_T = 2,    /* stored as [in, out] */
+    HF_PLUS_ONE = 4,    /* a norm that stores w - 1 */
+    HF_VECTORS = 8,     /* [experts, n]: a vector an expert; likewise with '#' */
+    HF_OUTPUT = 16,     /* not looked at when the config ties it to the embedding */
+    HF_ONLY_READ = 64,  /* another form of a tensor: not written */
+    HF_MINUS_EXP = 128, /* stores log(-w) */
+    HF_FLAT = 32,       /* dimensions of 1 are left out */
 };
 
 /* Names with '*' for the layer; in the directory's, '#' stands for the expert: those tensors are stacked. Where a layer
@@ -77,7 +81,9 @@ struct hf_tensor {
 struct hf_config;
 struct hf_keys;
 
-/* rope.dimension_count of models that turn a part of each head: partial_rotary_factor (else `factor`) of its size. */
+/* How much of each head turns in models where that is a part: partial_rotary_factor (also of rope_parameters; else
+ * `factor`) of its size. hf_put_rotary: as rope.dimension_count. */
+cadre_err hf_rotary(const struct hf_config *c, double factor, int64_t *n_rot, cadre_error *err);
 cadre_err hf_put_rotary(const struct hf_config *c, struct hf_keys *k, double factor, cadre_error *err);
 
 /* A `derive` that refuses a sliding window that would act. */
@@ -99,6 +105,9 @@ struct hf_family {
     const char *when;
     int64_t at_least;
     cadre_err (*restore)(const struct gguf *g, json_t *root, cadre_error *err);
+    /* The language model of one that sees: its keys lie in this object of config.json (those beside it hold, too), and
+     * its tensors' names begin so instead of with "model."; or NULL. */
+    const char *inside, *prefix;
     const char *const *ignored; /* beginnings of names of tensors that do not count, NULL-terminated; or NULL */
 };
 
@@ -111,7 +120,8 @@ static inline int64_t hf_blocks(const struct hf_family *f)
 // clang-format off
 extern const struct hf_family *const hf_arctic[], *const hf_bailing[], *const hf_dbrx[], *const hf_deepseek2[],
     *const hf_dots1[], *const hf_ernie[], *const hf_glm4moe[], *const hf_gpt_oss[], *const hf_granitemoe[],
-    *const hf_hunyuan[], *const hf_minimax[], *const hf_phimoe[], *const hf_smallthinker[];
+    *const hf_hunyuan[], *const hf_lfm2[], *const hf_lfm2moe[], *const hf_minimax[], *const hf_phimoe[],
+    *const hf_qwen3next[], *const hf_qwen35[], *const hf_qwen35moe[], *const hf_smallthinker[];
 // clang-format on
 
 #endif

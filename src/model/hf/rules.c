@@ -94,7 +94,11 @@ static bool expand(char out[256], const char *pattern, struct numbers at)
 bool hf_name_there(char out[256], const struct hf_family *f, const struct hf_tensor *r, int64_t layer, int64_t expert)
 {
     int64_t blocks = hf_blocks(f);
-    return expand(out, r->hf, (struct numbers){layer / blocks, layer % blocks, expert});
+    char inside[256];
+    bool is = f->prefix && strncmp(r->hf, "model.", 6) == 0;
+    if (is && snprintf(inside, sizeof inside, "%s%s", f->prefix, r->hf + 6) >= (int)sizeof inside)
+        return false;
+    return expand(out, is ? inside : r->hf, (struct numbers){layer / blocks, layer % blocks, expert});
 }
 
 bool hf_name_here(char out[256], const struct hf_tensor *r, int64_t layer)
