@@ -6,6 +6,7 @@
 struct watch {
     const char *what;
     bool quiet;
+    json_t *warnings;
 };
 
 static bool show(void *user, int64_t done, int64_t total)
@@ -15,7 +16,15 @@ static bool show(void *user, int64_t done, int64_t total)
     return !cli_interrupted(NULL);
 }
 
-static int report(const char *out, const cadre_convert_result *r, const struct common *c)
+static void on_warning(void *user, const char *text)
+{
+    const struct watch *w = user;
+    json_array_append_new(w->warnings, json_string(text));
+    if (!w->quiet)
+        fprintf(stderr, "warning: %s\n", text);
+}
+
+static int report(const char *out, const cadre_convert_result *r, const struct common *c, json_t *warnings)
 {
     if (!c->json) {
         if (!c->quiet)
@@ -23,8 +32,9 @@ static int report(const char *out, const cadre_convert_result *r, const struct c
                    (long long)r->files, r->files == 1 ? "" : "s", r->resumed ? " (resumed)" : "");
         return EXIT_DONE;
     }
-    return cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:b}", "out", out, "tensors", (json_int_t)r->tensors, "bytes",
-                                    (json_int_t)r->bytes, "files", (json_int_t)r->files, "resumed", (int)r->resumed));
+    return cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:b, s:O}", "out", out, "tensors", (json_int_t)r->tensors,
+                                    "bytes", (json_int_t)r->bytes, "files", (json_int_t)r->files, "resumed",
+                                    (int)r->resumed, "warnings", warnings));
 }
 
 static int run(const struct verb *v, int argc, char **argv)
@@ -46,10 +56,13 @@ static int run(const struct verb *v, int argc, char **argv)
     model = cli_model_path(model);
     if (!model)
         return EXIT_FAILED;
-    struct watch w = {model, c.quiet};
+    struct watch w = {model, c.quiet, json_array()};
     cadre_convert_result r;
     cadre_error err = {0};
-    return cadre_convert(model, out, &o, show, &w, &r, &err) ? cli_fail(&err) : report(out, &r, &c);
+    o.on_warning = on_warning;
+    status = cadre_convert(model, out, &o, show, &w, &r, &err) ? cli_fail(&err) : report(out, &r, &c, w.warnings);
+    json_decref(w.warnings);
+    return status;
 }
 
 const struct verb verb_convert = {

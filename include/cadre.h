@@ -354,6 +354,8 @@ typedef struct cadre_convert_options {
     const char *type; /* of the matrices: "f32", "f16", "bf16", "q8_0"; NULL: as they are, bf16 where the file that is
                          written has no such type */
     uint64_t split;   /* at most so many bytes of tensors a file (a tensor is never cut); 0: one file */
+    /* What of a directory's tokenizer the new file does not tell; with the `user` of cadre_convert. May be NULL. */
+    void (*on_warning)(void *user, const char *text);
 } cadre_convert_options;
 
 CADRE_API cadre_convert_options cadre_convert_options_default(void);

@@ -35,7 +35,9 @@ cadre_err cadre_convert(const char *in, const char *out, const cadre_convert_opt
         .out = out, .options = options, .progress = progress, .user = user, .result = result ? result : &unused};
     *c.result = (cadre_convert_result){0};
     TRY(model_source_open(&c.g, in, err));
-    cadre_err rc = ends_with(out, ".gguf") ? convert_to_gguf(&c, err) : convert_to_hf(&c, err);
+    cadre_err rc = model_source_loss(c.g, in, options->on_warning, user, err);
+    if (rc == CADRE_OK)
+        rc = ends_with(out, ".gguf") ? convert_to_gguf(&c, err) : convert_to_hf(&c, err);
     gguf_close(c.g);
     return rc;
 }

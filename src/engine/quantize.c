@@ -278,6 +278,7 @@ cadre_err cadre_quantize(const char *in, const char *out, const cadre_quantize_o
     TRY_OUT(check_experts(&r, s.m, err));
     TRY_OUT(pool_new(&pool, options->threads > 0 ? options->threads : cpu.cores, err));
     warn_all(&r, &s);
+    TRY_OUT(model_source_loss(s.g, in, options->on_warning, options->user, err));
     TRY_OUT(write_out(out, &s, &r, pool, err));
     count(&r, &s, &counts);
     if (result)

@@ -24,14 +24,18 @@ enum spec_key {
     KEY_ATTENTION_SCALE,
     KEY_WINDOW,
     KEY_LATENT, /* multi-head latent attention */
-    KEY_DELTA,  /* layers of several kinds, Gated DeltaNet */
+    KEY_LATENT_SCALES,
+    KEY_DELTA, /* layers of several kinds, Gated DeltaNet */
     KEY_SHORT_CONV,
-    KEY_SECTIONS, /* of rope */
-    KEY_SCALES,   /* on embeddings, residual stream, logits */
-    KEY_SOFTCAP,  /* of logits */
-    KEY_CLAMP,    /* of queries, keys and values */
-    KEY_LIGHT,    /* light experts */
-    KEY_OWN,      /* keys that only this project's own architecture has */
+    KEY_SECTIONS,    /* of rope */
+    KEY_SCALES,      /* on embeddings, residual stream, logits */
+    KEY_SOFTCAP,     /* of logits */
+    KEY_CLAMP,       /* of queries, keys and values */
+    KEY_LIGHT,       /* light experts */
+    KEY_GROUP_BEST,  /* scores that rank a group of experts */
+    KEY_THRESHOLD,   /* of routers that have one */
+    KEY_LONG_FACTOR, /* of cos and sin in long contexts, where it differs */
+    KEY_OWN,         /* keys that only this project's own architecture has */
 };
 #define KEYS(k) (1u << (k))
 
@@ -41,11 +45,12 @@ struct tensor_alias {
 };
 
 struct family {
-    const char *name;   /* general.architecture */
-    struct spec facts;  /* what the name says; keys come on top, then spec_defaults */
-    unsigned keys;      /* KEYS(KEY_…) | … it reads and writes besides the common ones */
-    bool experts_in_ff; /* feed_forward_length is the width of an expert */
-    bool needs_output;  /* readers of this family want output.weight in the file even when it equals the embedding */
+    const char *name;    /* general.architecture */
+    struct spec facts;   /* what the name says; keys come on top, then spec_defaults */
+    unsigned keys;       /* KEYS(KEY_…) | … it reads and writes besides the common ones */
+    bool experts_in_ff;  /* feed_forward_length is the width of an expert */
+    bool widths_from_ff; /* it gives the widths of experts that a file leaves out */
+    bool needs_output;   /* readers of this family want output.weight in the file even when it equals the embedding */
     const struct tensor_alias *aliases; /* NULL, or ended by a row without names */
     /* Keys of its own, also in place of those of the table, with functions to read them into a spec (defaults not yet
      * filled in), to tell whether they can express one, and to write them; or NULL. */
@@ -70,8 +75,9 @@ cadre_err spec_to_gguf(struct gguf_writer *w, const struct spec *s, cadre_error 
 
 extern const struct family family_arctic, family_bailingmoe, family_bailingmoe2, family_cadre, family_dbrx,
     family_deepseek, family_deepseek2, family_dots1, family_ernie4_5_moe, family_glm4moe, family_gpt_oss,
-    family_granite, family_granitemoe, family_hunyuan_moe, family_lfm2, family_lfm2moe, family_llama, family_minimax_m2,
-    family_olmoe, family_pangu_moe, family_phimoe, family_qwen2moe, family_qwen3, family_qwen3moe, family_qwen3next,
-    family_qwen35, family_qwen35moe, family_smallthinker;
+    family_granite, family_granitemoe, family_hunyuan_moe, family_lfm2, family_lfm2moe, family_llama,
+    family_longcat_flash, family_minimax_m2, family_olmoe, family_pangu_moe, family_phimoe, family_phimoe_mixer,
+    family_qwen2moe, family_qwen3, family_qwen3moe, family_qwen3next, family_qwen35, family_qwen35moe,
+    family_smallthinker;
 
 #endif

@@ -77,6 +77,8 @@ static const struct key keys[] = {
     {"shortconv.l_cache", KEY_SHORT_CONV, KIND_I64, F(conv_taps), DENSE_TOO, 0},
     {"attention.q_lora_rank", KEY_LATENT, KIND_I64, F(q_rank), DENSE_TOO, 0},
     {"attention.kv_lora_rank", KEY_LATENT, KIND_I64, F(kv_rank), DENSE_TOO, 0},
+    {"attention.q_lora_scale", KEY_LATENT_SCALES, KIND_REAL, F(q_latent_scale), DENSE_TOO, 0},
+    {"attention.kv_lora_scale", KEY_LATENT_SCALES, KIND_REAL, F(kv_latent_scale), DENSE_TOO, 0},
     {"attention.clamp_kqv", KEY_CLAMP, KIND_REAL, F(qkv_clamp), DENSE_TOO, 0},
     {"attention.qk_norm", KEY_OWN, KIND_QK_NORM, F(qk_norm), DENSE_TOO, 0},
     {"attention.qk_norm_after_rope", KEY_OWN, KIND_BOOL, F(qk_norm_after_rope), DENSE_TOO, 0},
@@ -94,6 +96,7 @@ static const struct key keys[] = {
     {"rope.scaling.yarn_beta_slow", KEY_COMMON, KIND_REAL, F(yarn_beta_slow), 0, 0},
     {"rope.scaling.yarn_log_multiplier", KEY_LATENT, KIND_REAL, F(yarn_log_multiplier), DENSE_TOO, 0},
     {"rope.scaling.attn_factor", KEY_COMMON, KIND_REAL, F(rope_attention_factor), 0, 0},
+    {"rope.scaling.attn_factor_long", KEY_LONG_FACTOR, KIND_REAL, F(rope_long_factor), DENSE_TOO, 0},
     {"leading_dense_block_count", KEY_LEADING_DENSE, KIND_I64, F(n_dense_leading), 0, 0},
     {"interleave_moe_layer_step", KEY_MOE_PERIOD, KIND_I64, F(moe_period), 0, 0},
     {"feed_forward_length", KEY_COMMON, KIND_I64, F(dense_ff), 0, F(dense_ff_at)},
@@ -117,8 +120,8 @@ static const struct key keys[] = {
     {"expert_weights_scale", KEY_WEIGHTS_SCALE, KIND_REAL, F(router.scale), 0, 0},
     {"expert_group_count", KEY_COMMON, KIND_INT, F(router.groups.n), 0, 0},
     {"expert_group_used_count", KEY_COMMON, KIND_INT, F(router.groups.used), 0, 0},
-    {"expert_group_best_count", KEY_OWN, KIND_INT, F(router.groups.best), 0, 0},
-    {"expert_threshold", KEY_OWN, KIND_REAL, F(router.threshold), 0, 0},
+    {"expert_group_best_count", KEY_GROUP_BEST, KIND_INT, F(router.groups.best), 0, 0},
+    {"expert_threshold", KEY_THRESHOLD, KIND_REAL, F(router.threshold), 0, 0},
     {"expert_used_schedule", KEY_OWN, KIND_SCHEDULE, F(schedule), 0, 0},
     {"expert_used_min_count", KEY_OWN, KIND_INT, F(k_min), 0, 0},
     {"expert_slices", KEY_OWN, KIND_SLICES, F(slices), 0, 0},
@@ -489,6 +492,10 @@ static bool says_something(const struct key *k, const struct spec *s)
 {
     if (k->field == F(n_nextn))
         return false; /* they were left out */
+    if (k->field == F(router.groups.best))
+        return s->router.groups.n > 0 && s->router.groups.best != 2; /* what a file without it means */
+    if (k->field == F(rope_long_factor))
+        return s->rope_long_factor != 0;
     if (starts_with(k->name, "expert_group_"))
         return s->router.groups.n > 0;
     if (k->field != F(expert_kind) &&

@@ -134,6 +134,8 @@ void model_finish(struct model *m)
         real *inv_freq = m->inv_freq + i * (s->n_rot / 2);
         m->rope[i] = (struct rope){.n_rot = s->n_rot, .pairs = s->rope_pairs, .inv_freq = inv_freq};
         m->rope[i].scale = spec_rope(s, divisors ? divisors->x : NULL, inv_freq);
+        if (i == 1 && s->rope_factors && s->rope_long_factor != 0)
+            m->rope[i].scale = s->rope_long_factor;
     }
     if (m->spec.tied)
         m->output = m->embedding;

@@ -3,6 +3,7 @@
 #include "base/fileio.h"
 #include "file/folder.h"
 #include "model/hf/open.h"
+#include "model/hf/text.h"
 #include "model/model.h"
 
 cadre_err model_source_open(struct gguf **out, const char *path, cadre_error *err)
@@ -39,6 +40,19 @@ cadre_err model_source_tokenizer(struct tokenizer **out, const struct gguf *g, c
     return error_set(err, CADRE_E_FORMAT,
                      "tokenizer.ggml.tokens: expected at most as many as embedding rows (%lld), found %lld",
                      (long long)n_vocab, (long long)n);
+}
+
+cadre_err model_source_loss(const struct gguf *g, const char *path, void (*warn)(void *user, const char *text),
+                            void *user, cadre_error *err)
+{
+    char text[HF_TEXT_LOSS];
+    const struct gguf_tensor *embedding = gguf_tensor_find(g, "token_embd.weight");
+    if (!warn || !folder_is(path))
+        return CADRE_OK;
+    TRY(hf_text_loss(path, embedding ? embedding->dim[1] : 0, text, err));
+    if (*text)
+        warn(user, text);
+    return CADRE_OK;
 }
 
 uint64_t model_source_bytes(const struct gguf *g)

@@ -10,6 +10,9 @@ cadre_err model_source_open(struct gguf **out, const char *path, cadre_error *er
  * none. */
 cadre_err model_source_tokenizer(struct tokenizer **out, const struct gguf *g, const char *path, int64_t n_vocab,
                                  cadre_error *err);
+/* What a GGUF file made of it would not tell of its tokenizer is said to `warn`, as a sentence. */
+cadre_err model_source_loss(const struct gguf *g, const char *path, void (*warn)(void *user, const char *text),
+                            void *user, cadre_error *err);
 /* Bytes of tensors. */
 uint64_t model_source_bytes(const struct gguf *g);
 

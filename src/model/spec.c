@@ -107,6 +107,8 @@ void spec_defaults(struct spec *s)
     default_real(&s->embedding_scale, 1);
     default_real(&s->residual_scale, 1);
     default_real(&s->logit_divisor, 1);
+    default_real(&s->q_latent_scale, 1);
+    default_real(&s->kv_latent_scale, 1);
     if (s->window == 0) {
         s->window_period = 0;
         s->window_full_first = s->rope_sliding_only = false;
@@ -175,6 +177,11 @@ static cadre_err check_position(const struct spec *s, cadre_error *err)
     TRY(check_positive("rope.scaling.factor", s->rope_linear, err));
     CHECK(err, s->rope_attention_factor >= 0 && isfinite(s->rope_attention_factor), CADRE_E_FORMAT,
           "rope.scaling.attn_factor: expected 0 (none) or above, found %g", (double)s->rope_attention_factor);
+    CHECK(err, s->rope_long_factor >= 0 && isfinite(s->rope_long_factor), CADRE_E_FORMAT,
+          "rope.scaling.attn_factor_long: expected 0 (as attn_factor) or above, found %g", (double)s->rope_long_factor);
+    CHECK(err, s->rope_long_factor == 0 || s->rope_factors, CADRE_E_FORMAT,
+          "rope.scaling.attn_factor_long: expected with rope.scaling.type longrope only, found %g",
+          (double)s->rope_long_factor);
     CHECK(err, isfinite(s->yarn_log_multiplier), CADRE_E_FORMAT,
           "rope.scaling.yarn_log_multiplier: expected a number, found %g", (double)s->yarn_log_multiplier);
     CHECK(err, !(s->rope_freqs && s->rope_factors), CADRE_E_FORMAT,

@@ -87,6 +87,7 @@ struct spec {
     int64_t conv_taps;                      /* short convolutions: rows seen, the row itself included */
     struct delta_spec delta;
     int64_t q_rank, kv_rank; /* multi-head latent attention: ranks of the query (0: full) and of keys and values */
+    real q_latent_scale, kv_latent_scale; /* their norms' outputs times it; 0 stands for 1 */
 
     /* position: rotary embedding, stretched for contexts beyond those of pre-training */
     int64_t n_rot;
@@ -99,6 +100,7 @@ struct spec {
     real yarn_beta_fast, yarn_beta_slow; /* turns within yarn_ctx above / below which a pair is kept / stretched */
     real yarn_log_multiplier;            /* 0.1 · mscale_all_dim (DeepSeek-V2): scales scores instead of cos and sin */
     real rope_attention_factor;          /* cos and sin are multiplied by it (besides YaRN's own); 0 or 1 = none */
+    real rope_long_factor;               /* with rope_factors, instead of that beyond yarn_ctx; 0: the same */
     int32_t
         rope_sections[4]; /* pairs that follow time, height, width, others (interleaved M-RoPE); zeros: plain rope */
     bool rope_freqs;      /* a tensor of divisors of the frequencies exists (Llama 3.1) */

@@ -6,9 +6,9 @@
 #include <string.h>
 
 static const struct router *const routers[] = {
-    &router_softmax, &router_topk_softmax,    &router_sigmoid,   &router_noisy, &router_switch,
-    &router_gshard,  &router_top_p,           &router_threshold, &router_null,  &router_expert_choice,
-    &router_grouped, &router_dense_to_sparse, &router_random,
+    &router_softmax, &router_topk_softmax,    &router_sigmoid,   &router_noisy,        &router_switch,
+    &router_gshard,  &router_top_p,           &router_threshold, &router_null,         &router_expert_choice,
+    &router_grouped, &router_dense_to_sparse, &router_random,    &router_sparse_mixer,
 };
 
 const struct router *router_at(int i)

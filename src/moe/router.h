@@ -122,6 +122,7 @@ extern const struct router router_top_p;     /* router/mass.c: as many as confid
 extern const struct router router_threshold; /* router/mass.c: small experts up to a threshold (Yang et al. 2024) */
 extern const struct router router_null;      /* router/null.c: null experts take slots (Zeng et al. 2024) */
 extern const struct router router_expert_choice; /* router/expert_choice.c: experts choose tokens (Zhou et al. 2022) */
+extern const struct router router_sparse_mixer;  /* router/sparse_mixer.c: each best by its rivals (Liu et al. 2024) */
 extern const struct router router_grouped; /* router/grouped.c: as many in every group (Pangu Pro, Tang et al. 2025) */
 extern const struct router
     router_dense_to_sparse;               /* router/dense_to_sparse.c: all, then few (EvoMoE, Nie et al. 2021) */

@@ -69,6 +69,31 @@ class Convert(unittest.TestCase):
         info = json.loads(self.ok("inspect", self.dir, "--json"))
         self.assertEqual((info["family"], info["experts"], info["layers"]), ("llama", 4, 2))
 
+    def test_what_gguf_does_not_tell_of_a_tokenizer_is_said(self):
+        self.save()
+        letters = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "<s>": 3}, "merges": ["a b"]},
+                   "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+                   "decoder": {"type": "ByteLevel"}, "added_tokens": [{"id": 3, "content": "<s>", "special": True}]}
+        takes = [{"id": 3, "content": "<s>", "special": True, "lstrip": True}]
+        words = {"model": {"type": "WordPiece", "unk_token": "a", "vocab": letters["model"]["vocab"]}}
+        cases = ((letters, None), ({**letters, "normalizer": {"type": "NFC"}}, "Unicode normal form"),
+                 ({**letters, "added_tokens": takes}, "white space"), (words, "left out"))
+        for i, (tokenizer, text) in enumerate(cases):
+            hf_dir.write(os.path.join(self.dir, "tokenizer.json"), json.dumps(tokenizer).encode())
+            for verb, more in (("convert", ()), ("quantize", ("--type", "q8_0"))):
+                out = self.at(f"{verb}{i}.gguf")
+                r = cadre(verb, self.dir, "-o", out, "--json", *more)
+                self.assertEqual(r.returncode, 0, r.stderr)
+                warnings, said = json.loads(r.stdout)["warnings"], r.stderr.decode()
+                warnings = [w for w in warnings if "tokenizer" in w]
+                self.assertEqual(len(warnings), 1 if text else 0, (verb, tokenizer))
+                self.assertEqual("warning: the tokenizer" in said, text is not None)
+                if text:
+                    self.assertIn(text, warnings[0])
+                    self.assertIn(warnings[0], said)
+            r = cadre("convert", self.dir, "-o", self.at(f"quiet{i}.gguf"), "--quiet")
+            self.assertEqual((r.returncode, r.stderr), (0, b""))
+
     def test_other_types(self):
         self.save()
         for kind in ("f32", "f16", "q8_0"):

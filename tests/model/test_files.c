@@ -86,6 +86,7 @@ static void same_spec(const struct spec *a, const struct spec *b)
     assert_string_equal(a->family, b->family);
     SAME(n_layer), SAME(d_model), SAME(n_vocab), SAME(n_ctx), SAME(norm_eps), SAME(tied);
     SAME(n_head), SAME(n_kv_head), SAME(head_dim), SAME(v_dim), SAME(qkv_bias), SAME(o_bias), SAME(qk_norm);
+    SAME(q_rank), SAME(kv_rank), SAME(q_latent_scale), SAME(kv_latent_scale);
     SAME(attention_scale), SAME(n_rot), SAME(rope_pairs), SAME(rope_base), SAME(rope_linear), SAME(yarn_factor);
     SAME(yarn_ctx), SAME(yarn_beta_fast), SAME(yarn_beta_slow), SAME(rope_attention_factor), SAME(rope_freqs);
     SAME(n_expert), SAME(attention), SAME(norm), SAME(norm_bias), SAME(output_bias), SAME(sinks), SAME(window);

@@ -107,7 +107,7 @@ static void latent_attention_has_two_forms(void **state)
             assert_true(d > 0 && d < (sizeof(real) == 8 ? 1e-11 : 2e-4));
             for (int t = 0; t < 2; t++) { /* through the small cache, whose values are keys */
                 struct kv_cache *kv = test_kv(m, 1, N_TOK, t ? DTYPE_Q8_0 : DTYPE_F32);
-                assert_true(kv_bytes(kv) <= (size_t)(3 * N_TOK * 40) * sizeof(real) + 512);
+                assert_true(kv_bytes(kv) <= (size_t)(m->spec.n_layer * N_TOK * 40) * sizeof(real) + 512);
                 for (int32_t p = 0; p < N_TOK; p++) {
                     real *row = logits_of(m, token + p, 1, p, kv, NULL);
                     if (t == 0)
@@ -361,6 +361,40 @@ static void counts_are_the_published_ones(void **state)
     assert_true(spec_count(&olmoe).active_parameters == 6919161856 - idle - 2048 * 50304);
 }
 
+/* "560 billion, 18.6 to 31.3 billion active, 27 billion on average" (LongCat-Flash Technical Report): of 12 choices
+ * from 512 experts and 256 that cost nothing, 8 are experts when all are chosen alike. */
+static void light_experts_cost_nothing(void **state)
+{
+    (void)state;
+    struct spec s = {.family = "longcat-flash",
+                     .n_layer = 56,
+                     .d_model = 6144,
+                     .n_vocab = 131072,
+                     .n_ctx = 131072,
+                     .norm_eps = (real)1e-5,
+                     .attention = &attention_mla,
+                     .n_head = 64,
+                     .head_dim = 192,
+                     .v_dim = 128,
+                     .n_rot = 64,
+                     .q_rank = 1536,
+                     .kv_rank = 512,
+                     .q_latent_scale = 2,
+                     .dense_ff = 12288,
+                     .n_expert = 512,
+                     .n_copy = 256,
+                     .moe_side = MOE_SHORTCUT,
+                     .expert_ff = 2048,
+                     .router_bias = true,
+                     .router = {.k = 12, .scale = 6}};
+    cadre_error err = {0};
+    spec_defaults(&s);
+    assert_ok(spec_check(&s, &err), err);
+    struct spec_counts c = spec_count(&s);
+    assert_true(c.parameters == 560664980480);
+    assert_true(c.active_parameters == 27149511680);
+}
+
 static void a_wrong_number_is_named(void **state)
 {
     (void)state;
@@ -477,6 +511,7 @@ int main(void)
         cmocka_unit_test(decoding_allocates_nothing),
         cmocka_unit_test(a_failing_source_of_experts_is_an_error),
         cmocka_unit_test(counts_are_the_published_ones),
+        cmocka_unit_test(light_experts_cost_nothing),
         cmocka_unit_test(a_wrong_number_is_named),
         cmocka_unit_test(yarn_keeps_fast_pairs_and_stretches_slow_ones),
         cmocka_unit_test(random_weights_have_the_asked_spread),

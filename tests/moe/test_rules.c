@@ -304,6 +304,52 @@ static void every_group_gives_equally_many(void **s)
     fixture_free(f);
 }
 
+/* Softmax over what is near the best of those not taken before, for every slot anew. */
+static void every_slot_is_weighed_against_its_rivals(void **s)
+{
+    (void)s;
+    enum { N = 300, E = 7, K = 2 };
+    struct fixture *f = fixture_new(15);
+    struct router_config cfg = {
+        .kind = &router_sparse_mixer, .n_expert = E, .k = K, .scale = 1, .threshold = (real)0.15};
+    struct tensor *logits = random_logits(f, N, E, 1);
+    for (int e = 0; e < E; e++)
+        logits->x[e] = -1 - e; /* all below 0: distances by the size of each, not of the best */
+    struct routing r = route(f, &cfg, logits, NULL, NULL);
+    int alone = 0, shared = 0;
+    for (int t = 0; t < N; t++) {
+        const real *z = logits->x + t * E;
+        bool taken[E] = {false};
+        for (int j = 0; j < K; j++) {
+            double m = -INFINITY, sum = 0;
+            int best = -1;
+            for (int e = 0; e < E; e++)
+                if (!taken[e] && (double)z[e] > m)
+                    m = (double)z[best = e];
+            for (int e = 0; e < E; e++)
+                if (!taken[e] && m - (double)z[e] <= 0.3 * fmax(fabs((double)z[e]), m))
+                    sum += exp((double)z[e] - m);
+            assert_int_equal(r.id[t * K + j], best);
+            double found = (double)r.weight->x[t * K + j];
+            assert_true(fabs(found - 1 / sum) < 10 * TOLERANCE);
+            alone += found == 1, shared += found < 0.99;
+            taken[best] = true;
+        }
+    }
+    assert_true(alone > N / 4 && shared > N / 4);
+    cfg.active = 1; /* a slot that the layer does not use has no weight */
+    struct routing first = route(f, &cfg, logits, NULL, NULL);
+    for (int t = 0; t < N; t++) {
+        assert_true(first.weight->x[t * K] == r.weight->x[t * K]);
+        assert_true(first.weight->x[t * K + 1] == 0);
+    }
+    cfg.threshold = 0;
+    assert_refused(&cfg, "threshold");
+    cfg.threshold = (real)0.1, cfg.normalize = true;
+    assert_refused(&cfg, "not normalized");
+    fixture_free(f);
+}
+
 /* ---- training that changes the number of experts */
 
 static void dense_becomes_sparse(void **s)
@@ -375,6 +421,7 @@ int main(void)
         cmocka_unit_test(the_balance_loss_sees_the_mean_use_of_light_experts),
         cmocka_unit_test(experts_choose_equally_many_tokens),
         cmocka_unit_test(every_group_gives_equally_many),
+        cmocka_unit_test(every_slot_is_weighed_against_its_rivals),
         cmocka_unit_test(dense_becomes_sparse),
         cmocka_unit_test(a_growing_number_of_experts_ends_at_k),
     };

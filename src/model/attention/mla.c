@@ -1,13 +1,14 @@
 /* Multi-head latent attention (DeepSeek-V2, 2024, §2.1). A position leaves one latent row c and one rotated key part kᴿ
  * that all heads share:
  *
- *     [c | kᴿ] = W_kv_a h,  c = norm(c)        q = W_q h, or W_q_b norm(W_q_a h);  per head q = [qᶜ | qᴿ]
+ *     [c | kᴿ] = W_kv_a h,  c = α_kv norm(c)   q = W_q h, or W_q_b (α_q norm(W_q_a h));  per head q = [qᶜ | qᴿ]
  *     plain:     k = [W_k c | rope(kᴿ)], v = W_v c, then attention with a key and a value for every head
  *     absorbed:  qᶜ · W_k c = (W_kᵀ qᶜ) · c: queries [W_kᵀ qᶜ | rope(qᴿ)] meet the rows [c | rope(kᴿ)] themselves, one
  *                kv head; what comes out is Σ p c, of which W_v makes the head's output
  *
  * The same numbers up to rounding. Absorbed, the cache keeps kv_rank + n_rot numbers a position, whatever the heads.
- * W_k is kept as [kv_rank, head_dim - n_rot] (as files have it), so plain turns it round. */
+ * W_k is kept as [kv_rank, head_dim - n_rot] (as files have it), so plain turns it round. The α are 1 but in
+ * LongCat-Flash (2025, §2.3.1): √(d / q_rank) and √(d / kv_rank) bring q and k to the variance of h. */
 #include <math.h>
 
 #include "model/attention.h"
@@ -95,6 +96,12 @@ static cadre_err check(const struct spec *s, const struct layer_spec *l, cadre_e
           "attention.kv_lora_rank: expected at least 1, found %lld", (long long)s->kv_rank);
     CHECK(err, s->q_rank >= 0 && s->q_rank <= INT32_MAX, CADRE_E_FORMAT,
           "attention.q_lora_rank: expected at least 0, found %lld", (long long)s->q_rank);
+    CHECK(err, s->q_latent_scale > 0 && isfinite(s->q_latent_scale), CADRE_E_FORMAT,
+          "attention.q_lora_scale: expected a number above 0, found %g", (double)s->q_latent_scale);
+    CHECK(err, s->kv_latent_scale > 0 && isfinite(s->kv_latent_scale), CADRE_E_FORMAT,
+          "attention.kv_lora_scale: expected a number above 0, found %g", (double)s->kv_latent_scale);
+    CHECK(err, s->q_rank > 0 || s->q_latent_scale == 1, CADRE_E_FORMAT,
+          "attention.q_lora_scale: expected 1 without attention.q_lora_rank, found %g", (double)s->q_latent_scale);
     CHECK(err, s->n_rot < s->head_dim, CADRE_E_FORMAT,
           "rope.dimension_count: expected less than the width of a head (%lld), found %lld", (long long)s->head_dim,
           (long long)s->n_rot);
@@ -126,13 +133,22 @@ static struct tensor *flat(struct op_ctx *c, struct tensor *x, int64_t n)
     return op_reshape(c, x, 2, (int64_t[]){n, tensor_count(x) / n});
 }
 
+/* scale · norm(x) */
+static struct tensor *latent_norm(struct op_ctx *c, const struct spec *s, struct tensor *x, struct tensor *w,
+                                  real scale)
+{
+    x = op_rmsnorm(c, x, w, s->norm_eps);
+    return scale != 1 ? op_scale(c, x, scale) : x;
+}
+
 static struct tensor *queries(struct op_ctx *c, const struct attend *a, struct tensor *h)
 {
     const struct layer *l = &a->m->layers[a->layer];
     const struct spec *s = &a->m->spec;
     if (s->q_rank == 0)
         return op_linear(c, h, &l->q, NULL);
-    return op_linear(c, op_rmsnorm(c, op_linear(c, h, &l->q_a, NULL), l->q_a_norm, s->norm_eps), &l->q_b, NULL);
+    struct tensor *low = latent_norm(c, s, op_linear(c, h, &l->q_a, NULL), l->q_a_norm, s->q_latent_scale);
+    return op_linear(c, low, &l->q_b, NULL);
 }
 
 /* x [n, width] once for each head → [n heads, width] */
@@ -164,7 +180,8 @@ static struct tensor *forward(struct op_ctx *c, const struct attend *a, struct t
     inside.first = still;
     struct tensor *q = op_rope(c, queries(c, a, h), s->head_dim, a->b->position, &inside);
     struct tensor *kv = op_linear(c, h, &l->kv_a, NULL);
-    struct tensor *latent = op_rmsnorm(c, op_slice_cols(c, kv, 0, s->kv_rank), l->kv_a_norm, s->norm_eps);
+    struct tensor *latent = op_slice_cols(c, kv, 0, s->kv_rank);
+    latent = latent_norm(c, s, latent, l->kv_a_norm, s->kv_latent_scale);
     struct tensor *turned = op_rope(c, op_slice_cols(c, kv, s->kv_rank, s->n_rot), s->n_rot, a->b->position, a->rope);
     struct attention shape = {.n_head = heads, .scale = score_scale(s, a->rope), .window = a->l.window};
     struct tensor *y;

@@ -24,4 +24,5 @@ const struct family family_arctic = {
     .experts_in_ff = true,
     .read = read,
     .can_write = can_write,
+    .hf = hf_arctic,
 };

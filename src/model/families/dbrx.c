@@ -18,4 +18,5 @@ const struct family family_dbrx = {
     .needs_output = true,
     .aliases = aliases,
     .can_write = can_write,
+    .hf = hf_dbrx,
 };

@@ -58,7 +58,7 @@ const struct family family_deepseek2 = {
     .name = "deepseek2",
     .facts = {.attention = &attention_mla, .rope_pairs = true},
     .keys = KEYS(KEY_LATENT) | KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_COUNT) | KEYS(KEY_LEADING_DENSE) |
-            KEYS(KEY_GATING) | KEYS(KEY_WEIGHTS_NORM) | KEYS(KEY_WEIGHTS_SCALE),
+            KEYS(KEY_GATING) | KEYS(KEY_WEIGHTS_NORM) | KEYS(KEY_WEIGHTS_SCALE) | KEYS(KEY_GROUP_BEST),
     .own_keys = own_keys,
     .read = read,
     .can_write = can_write,

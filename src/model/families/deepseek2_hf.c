@@ -23,7 +23,7 @@ static cadre_err put_heads(const struct hf_config *c, struct hf_keys *k, cadre_e
     return hf_put_int(k, "rope.dimension_count", rope, err);
 }
 
-/* noaux_tc looks at groups, greedy does not; the ranking of group_limited_greedy is another one. */
+/* greedy does not look at groups; noaux_tc ranks them by their two best scores, group_limited_greedy by the best. */
 static cadre_err put_groups(const struct hf_config *c, struct hf_keys *k, const char *method, cadre_error *err)
 {
     int64_t n = 1, used = 1;
@@ -33,11 +33,13 @@ static cadre_err put_groups(const struct hf_config *c, struct hf_keys *k, const 
     TRY(hf_get_int(c, c->root, "topk_group", 0, 4096, &used, &found, err));
     if (n <= 1 || strcmp(method, "greedy") == 0)
         return CADRE_OK;
-    CHECK(err, strcmp(method, "noaux_tc") == 0, CADRE_E_UNSUPPORTED,
-          "%s: key 'topk_method': only greedy and noaux_tc are supported with %lld groups, found '%s'", c->path,
-          (long long)n, shown(method, strlen(method)).s);
+    bool by_best = strcmp(method, "group_limited_greedy") == 0;
+    CHECK(err, by_best || strcmp(method, "noaux_tc") == 0, CADRE_E_UNSUPPORTED,
+          "%s: key 'topk_method': only greedy, group_limited_greedy and noaux_tc are supported, found '%s'", c->path,
+          shown(method, strlen(method)).s);
     TRY(hf_put_int(k, "expert_group_count", n, err));
-    return hf_put_int(k, "expert_group_used_count", used, err);
+    TRY(hf_put_int(k, "expert_group_used_count", used, err));
+    return by_best ? hf_put_int(k, "expert_group_best_count", 1, err) : CADRE_OK;
 }
 
 static cadre_err put_scoring(const struct hf_config *c, struct hf_keys *k, const char *scoring, cadre_error *err)
@@ -68,13 +70,16 @@ static cadre_err derive_v3(const struct hf_config *c, struct hf_keys *k, cadre_e
 /* The sizes of a head and the rules of routing as a config has them. */
 static cadre_err restore(const struct gguf *g, json_t *root, cadre_error *err)
 {
-    int64_t key = 0, rope = 0, heads = 0, gating = 1;
+    int64_t key = 0, rope = 0, heads = 0, gating = 1, groups = 0, best = 2;
     bool found;
     TRY(gguf_get_i64(g, "deepseek2.attention.key_length_mla", &key, &found, err));
     CHECK(err, found, CADRE_E_UNSUPPORTED, "deepseek2.attention.key_length_mla: expected to write a directory");
     TRY(gguf_get_i64(g, "deepseek2.rope.dimension_count", &rope, &found, err));
     TRY(gguf_get_i64(g, "deepseek2.attention.head_count", &heads, &found, err));
     TRY(gguf_get_i64(g, "deepseek2.expert_gating_func", &gating, &found, err));
+    TRY(gguf_get_i64(g, "deepseek2.expert_group_count", &groups, &found, err));
+    TRY(gguf_get_i64(g, "deepseek2.expert_group_best_count", &best, &found, err));
+    const char *method = groups > 1 && best == 1 ? "group_limited_greedy" : gating == 2 ? "noaux_tc" : "greedy";
     TRY(hf_copy_int(g, "deepseek2", "attention.kv_lora_rank", root, "kv_lora_rank", err));
     TRY(hf_copy_int(g, "deepseek2", "attention.value_length_mla", root, "v_head_dim", err));
     TRY(hf_copy_int(g, "deepseek2", "expert_group_count", root, "n_group", err));
@@ -83,7 +88,7 @@ static cadre_err restore(const struct gguf *g, json_t *root, cadre_error *err)
     bad |= json_object_set_new(root, "qk_nope_head_dim", json_integer(key - rope));
     bad |= json_object_set_new(root, "num_key_value_heads", json_integer(heads));
     bad |= json_object_set_new(root, "scoring_func", json_string(gating == 2 ? "sigmoid" : "softmax"));
-    bad |= json_object_set_new(root, "topk_method", json_string(gating == 2 ? "noaux_tc" : "greedy"));
+    bad |= json_object_set_new(root, "topk_method", json_string(method));
     if (json_integer_value(json_object_get(root, "q_lora_rank")) == 0)
         bad |= json_object_set_new(root, "q_lora_rank", json_null());
     CHECK(err, !bad, CADRE_E_MEMORY, "config.json: no memory");

@@ -7,4 +7,5 @@ const struct family family_dots1 = {
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_COUNT) | KEYS(KEY_LEADING_DENSE) | KEYS(KEY_GATING) |
             KEYS(KEY_WEIGHTS_NORM) | KEYS(KEY_WEIGHTS_SCALE),
     .needs_output = true,
+    .hf = hf_dots1,
 };

@@ -47,6 +47,7 @@ const struct family family_lfm2 = {
     .own_keys = own_keys,
     .read = read,
     .can_write = can_write,
+    .hf = hf_lfm2,
 };
 
 const struct family family_lfm2moe = {
@@ -57,4 +58,5 @@ const struct family family_lfm2moe = {
     .own_keys = own_keys,
     .read = read,
     .can_write = can_write,
+    .hf = hf_lfm2moe,
 };

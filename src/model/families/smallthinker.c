@@ -39,4 +39,5 @@ const struct family family_smallthinker = {
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_GATING) | KEYS(KEY_WINDOW),
     .read = read,
     .can_write = can_write,
+    .hf = hf_smallthinker,
 };

@@ -1,5 +1,6 @@
 #include "model/hf/bind.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,7 @@ static cadre_err shape(const struct hf_config *c, const struct hf_dims *d, enum 
         if (vector)
             return wrong_shape(c, stored, "a matrix", err);
     }
-    if (!hf_map_of(form, d, b->rows, &b->map) || (b->map.units > 1 && b->units > 1))
+    if (!hf_map_of(form, d, b->rows, b->cols, &b->map) || (b->map.units > 1 && b->units > 1))
         return wrong_shape(c, stored, "as many rows as the config's heads and sizes make", err);
     b->units *= b->map.units;
     b->n_dims = 0;
@@ -99,7 +100,8 @@ static cadre_err shape(const struct hf_config *c, const struct hf_dims *d, enum 
 static enum dtype type_here(const struct bound *b)
 {
     const struct dtype_info *from = dtype_info(b->from);
-    bool turned = from->block > 1 && b->map.transposed;
+    const struct hf_turn *inputs = &b->map.inputs;
+    bool turned = from->block > 1 && (b->map.transposed || (inputs->a > 0 && inputs->size % from->block != 0));
     bool wanted = b->n_dims == 1 || (b->flags & (HF_F32 | HF_VECTORS)) || turned;
     return from->decode && wanted ? DTYPE_F32 : b->from;
 }
@@ -151,14 +153,15 @@ static cadre_err bind_one(struct binder *r, const struct hf_tensor *rule, int64_
 {
     char name[256];
     bool stack = strchr(rule->hf, '#') != NULL;
-    CHECK(r->err, hf_expand(name, rule->hf, layer, 0), CADRE_E_FORMAT, "tensor '%s': name too long", rule->hf);
+    CHECK(r->err, hf_name_there(name, r->c->hf, rule, layer, 0), CADRE_E_FORMAT, "tensor '%s': name too long",
+          rule->hf);
     int64_t index = hf_stored_find(r->b->stored, name);
     if (index < 0)
         return CADRE_OK;
     struct bound *b = NULL;
     TRY(new_bound(r->b, &b, r->err));
     char own[256];
-    hf_expand(own, rule->gguf, layer, 0);
+    hf_name_here(own, rule, layer);
     snprintf(b->name, sizeof b->name, "%s", own);
     b->flags = rule->flags;
     b->n_source = stack ? r->d->experts : 1;
@@ -169,7 +172,7 @@ static cadre_err bind_one(struct binder *r, const struct hf_tensor *rule, int64_
     b->source[0] = index;
     for (int64_t e = 0; e < b->n_source; e++) {
         if (e > 0) {
-            hf_expand(name, rule->hf, layer, e);
+            hf_name_there(name, r->c->hf, rule, layer, e);
             index = hf_stored_find(r->b->stored, name);
             CHECK(r->err, index >= 0, CADRE_E_FORMAT,
                   "%.*s: tensor '%s': expected, as the config has %lld experts, not found",
@@ -206,7 +209,7 @@ static cadre_err bind_layer(struct binder *r, int64_t layer, bool tied)
 {
     const struct hf_tensor *rule;
     for (int i = 0; (rule = hf_rule_at(r->c->hf, i)) != NULL; i++)
-        if ((strchr(rule->gguf, '*') != NULL) == (layer >= 0) && !(tied && (rule->flags & HF_OUTPUT)))
+        if (hf_rule_is_of(r->c->hf, rule, layer) && !(tied && (rule->flags & HF_OUTPUT)))
             TRY(bind_one(r, rule, layer));
     return CADRE_OK;
 }
@@ -222,7 +225,7 @@ static bool ignored(const struct binder *r, const char *name, bool tied)
     if (tied && strcmp(name, "lm_head.weight") == 0)
         return true;
     if (strncmp(name, layers, sizeof layers - 1) == 0 && json_object_get(r->c->root, "num_nextn_predict_layers"))
-        return strtoll(name + sizeof layers - 1, NULL, 10) >= r->d->layers;
+        return strtoll(name + sizeof layers - 1, NULL, 10) >= r->d->layers / hf_blocks(r->c->hf);
     for (const char *const *p = r->c->hf->ignored; p && *p; p++)
         if (strncmp(name, *p, strlen(*p)) == 0)
             return true;
@@ -320,7 +323,7 @@ static void convert(const struct bound *b, const unsigned char *src, void *dst, 
 {
     enum { PIECE = 1024 }; /* a multiple of every block */
     const struct dtype_info *from = dtype_info(b->from), *to = dtype_info(b->type);
-    if (b->from == b->type && !(b->flags & HF_PLUS_ONE)) {
+    if (b->from == b->type && !(b->flags & (HF_PLUS_ONE | HF_MINUS_EXP))) {
         memcpy(dst, src, (size_t)size_of(b->type, n));
         return;
     }
@@ -330,6 +333,8 @@ static void convert(const struct bound *b, const unsigned char *src, void *dst, 
         from->decode(src + size_of(b->from, at), piece, (size_t)some);
         for (int64_t i = 0; (b->flags & HF_PLUS_ONE) && i < some; i++)
             piece[i] += 1;
+        for (int64_t i = 0; (b->flags & HF_MINUS_EXP) && i < some; i++)
+            piece[i] = -(float)exp((double)piece[i]);
         to->encode(piece, (unsigned char *)dst + size_of(b->type, at), (size_t)some);
     }
 }
@@ -341,33 +346,58 @@ struct unit {
     unsigned char *a, *b; /* as much as the matrix takes, as stored or as f32 */
 };
 
+/* Pieces of each row change places; they are whole blocks. */
+static void turn_columns(const struct bound *b, const unsigned char *src, unsigned char *dst)
+{
+    const struct hf_turn *t = &b->map.inputs;
+    size_t row = (size_t)size_of(b->type, b->cols), piece = (size_t)size_of(b->type, t->size);
+    for (int64_t r = 0; r < b->map.count; r++, src += row, dst += row)
+        for (int64_t i = 0; i < b->cols; i += t->size)
+            memcpy(dst + (size_t)(i / t->size) * piece, src + (size_t)(hf_turned(t, i) / t->size) * piece, piece);
+}
+
+/* Whether the rows that a matrix here takes lie together there. */
+static bool together(const struct bound *b)
+{
+    return b->map.step == 1 && b->map.turn.a == 0 && !(b->flags & HF_STORED_T);
+}
+
+static int64_t rows_read(const struct bound *b)
+{
+    return together(b) ? b->map.count : b->rows;
+}
+
 static cadre_err read_rows(const struct hf_binding *h, const struct bound *b, const struct unit *u, void *dst,
                            cadre_error *err)
 {
     const struct hf_map *m = &b->map;
     size_t row = (size_t)size_of(b->from, b->cols);
     unsigned char *rows = u->a, *order = u->b;
-    TRY(hf_stored_read(h->stored, u->index, u->from, b->rows * b->cols, rows, err));
+    int64_t first = together(b) ? hf_map_row(m, u->which, 0) : 0;
+    TRY(hf_stored_read(h->stored, u->index, u->from + first * b->cols, rows_read(b) * b->cols, rows, err));
     if (b->flags & HF_STORED_T) {
         transpose(u->a, u->b, b->cols, b->rows, dtype_info(b->from)->bytes);
         rows = u->b;
         order = u->a;
     }
     for (int64_t r = 0; r < m->count; r++)
-        memcpy(order + (size_t)r * row, rows + (size_t)hf_map_row(m, u->which, r) * row, row);
-    if (!m->transposed) {
+        memcpy(order + (size_t)r * row, rows + (size_t)(hf_map_row(m, u->which, r) - first) * row, row);
+    if (!m->transposed && m->inputs.a == 0) {
         convert(b, order, dst, m->count * b->cols);
         return CADRE_OK;
     }
     convert(b, order, rows, m->count * b->cols);
-    transpose(rows, dst, m->count, b->cols, dtype_info(b->type)->bytes);
+    if (!m->transposed)
+        turn_columns(b, rows, dst);
+    else
+        transpose(rows, dst, m->count, b->cols, dtype_info(b->type)->bytes);
     return CADRE_OK;
 }
 
 /* Rows that lie as they are wanted need no detour. */
 static bool straight(const struct bound *b)
 {
-    return b->from == b->type && !(b->flags & (HF_STORED_T | HF_PLUS_ONE)) && b->map.step == 1 && b->map.pairs == 0 &&
+    return together(b) && b->from == b->type && !(b->flags & (HF_PLUS_ONE | HF_MINUS_EXP)) && b->map.inputs.a == 0 &&
            !b->map.transposed;
 }
 
@@ -380,8 +410,8 @@ static cadre_err read_unit(const struct hf_binding *h, const struct bound *b, in
     if (straight(b))
         return hf_stored_read(h->stored, u.index, u.from + hf_map_row(&b->map, u.which, 0) * b->cols,
                               b->map.count * b->cols, dst, err);
-    size_t bytes =
-        (size_t)max_i64((int64_t)size_of(b->from, b->rows * b->cols), b->rows * b->cols * (int64_t)sizeof(float));
+    int64_t n = rows_read(b) * b->cols;
+    size_t bytes = (size_t)max_i64((int64_t)size_of(b->from, n), n * (int64_t)sizeof(float));
     u.a = malloc(bytes);
     u.b = malloc(bytes);
     cadre_err rc = u.a && u.b ? read_rows(h, b, &u, dst, err)

@@ -21,7 +21,11 @@ bool hf_name_of(const struct hf_family *f, const char *gguf, char out[256]);
 
 /* Every rule that holds for the family: its own, then the common ones that it does not replace. NULL past the end. */
 const struct hf_tensor *hf_rule_at(const struct hf_family *f, int i);
-/* '*' and '#' filled in; false if it does not fit. */
-bool hf_expand(char out[256], const char *pattern, int64_t layer, int64_t expert);
+/* Whether the rule is one of block `layer` here; -1: of no layer. */
+bool hf_rule_is_of(const struct hf_family *f, const struct hf_tensor *r, int64_t layer);
+/* The names of a rule's tensors for block `layer` here, in the directory (of that expert) and here; false if one does
+ * not fit. */
+bool hf_name_there(char out[256], const struct hf_family *f, const struct hf_tensor *r, int64_t layer, int64_t expert);
+bool hf_name_here(char out[256], const struct hf_tensor *r, int64_t layer);
 
 #endif

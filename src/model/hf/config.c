@@ -175,9 +175,18 @@ bool hf_key_replaced(const struct hf_family *f, const struct hf_key *common)
     return false;
 }
 
-static cadre_err must_be(const struct hf_config *c, const struct hf_key *row, cadre_error *err)
+bool hf_key_own(const struct hf_family *f, const char *gguf)
 {
-    const json_t *v = json_object_get(c->root, row->hf);
+    for (const struct hf_key *k = f->keys; k && k->hf; k++)
+        if (strcmp(k->gguf, gguf) == 0)
+            return true;
+    return false;
+}
+
+static cadre_err must_be(const struct hf_config *c, const struct hf_key *row, const json_t *where, const char *name,
+                         cadre_error *err)
+{
+    const json_t *v = json_object_get(where, name);
     if (!v || (json_is_null(v) && !(row->flags & HF_REQUIRED))) {
         CHECK(err, !(row->flags & HF_REQUIRED), CADRE_E_UNSUPPORTED,
               "%s: key '%s': only %s is supported in a %s model, not found", c->path, row->hf, row->is,
@@ -201,32 +210,56 @@ static cadre_err must_be(const struct hf_config *c, const struct hf_key *row, ca
     return CADRE_OK;
 }
 
+/* Where a row's value is, and its name there: "a.b" is b of the object a. */
+static cadre_err find_object(const struct hf_config *c, const struct hf_key *row, const json_t **where,
+                             const char **name, cadre_error *err)
+{
+    const char *dot = strchr(row->hf, '.');
+    *where = c->root;
+    *name = dot ? dot + 1 : row->hf;
+    if (!dot)
+        return CADRE_OK;
+    *where = json_object_getn(c->root, row->hf, (size_t)(dot - row->hf));
+    CHECK(err, !*where || json_is_null(*where) || json_is_object(*where), CADRE_E_FORMAT,
+          "%s: key '%.*s': expected an object, found %s", c->path, (int)(dot - row->hf), row->hf, kind_of(*where));
+    return CADRE_OK;
+}
+
 static cadre_err put_row(const struct hf_config *c, const struct hf_key *row, struct hf_keys *k, cadre_error *err)
 {
     bool found = true, *absent_ok = row->flags & HF_REQUIRED ? NULL : &found;
+    const json_t *where;
+    const char *name;
+    TRY(find_object(c, row, &where, &name, err));
     int64_t n = (int64_t)row->def;
     double x = row->def;
     bool b = row->def != 0;
     switch (row->kind) {
     case HF_INT:
+        TRY(hf_get_int(c, where, name, 0, INT_MAX, &n, absent_ok, err));
+        break;
+    case HF_LAYERS:
         TRY(hf_get_int(c, c->root, row->hf, 0, INT_MAX, &n, absent_ok, err));
+        n *= hf_blocks(c->hf);
         break;
     case HF_REAL:
-        TRY(hf_get_real(c, c->root, row->hf, &x, absent_ok, err));
+        TRY(hf_get_real(c, where, name, &x, absent_ok, err));
         break;
     case HF_BOOL:
-        TRY(hf_get_bool(c, c->root, row->hf, &b, absent_ok, err));
+        TRY(hf_get_bool(c, where, name, &b, absent_ok, err));
         break;
     case HF_MUST_BE:
-        return must_be(c, row, err);
+        return must_be(c, row, where, name, err);
+    case HF_NO_KEY:
+        return CADRE_OK;
     case HF_FIXED:
         return hf_put_int(k, row->gguf, n, err);
     }
     if (!found && !(row->flags & HF_DEFAULT))
         return CADRE_OK;
-    return row->kind == HF_INT    ? hf_put_int(k, row->gguf, n, err)
-           : row->kind == HF_REAL ? hf_put_real(k, row->gguf, x, err)
-                                  : hf_put_bool(k, row->gguf, b, err);
+    return row->kind == HF_REAL   ? hf_put_real(k, row->gguf, x, err)
+           : row->kind == HF_BOOL ? hf_put_bool(k, row->gguf, b, err)
+                                  : hf_put_int(k, row->gguf, n, err);
 }
 
 /* The size of a head, where it is not the width divided by the heads. */
@@ -260,7 +293,7 @@ cadre_err hf_config_keys(const struct hf_config *c, struct hf_keys *k, cadre_err
     return c->hf->derive ? c->hf->derive(c, k, err) : CADRE_OK;
 }
 
-cadre_err hf_put_rotary(const struct hf_config *c, struct hf_keys *k, double factor, cadre_error *err)
+cadre_err hf_rotary(const struct hf_config *c, double factor, int64_t *n_rot, cadre_error *err)
 {
     int64_t head = c->hf->head_dim, width = 0, heads = 0;
     bool found, has_head;
@@ -268,11 +301,21 @@ cadre_err hf_put_rotary(const struct hf_config *c, struct hf_keys *k, double fac
     TRY(hf_get_int(c, c->root, "num_attention_heads", 1, INT_MAX, &heads, NULL, err));
     TRY(hf_get_int(c, c->root, "head_dim", 1, 1 << 16, &head, &has_head, err));
     TRY(hf_get_real(c, c->root, "partial_rotary_factor", &factor, &found, err));
+    if (!found && json_is_object(json_object_get(c->root, "rope_parameters")))
+        TRY(hf_get_real(c, json_object_get(c->root, "rope_parameters"), "partial_rotary_factor", &factor, &found, err));
     CHECK(err, factor > 0 && factor <= 1, CADRE_E_FORMAT,
           "%s: key 'partial_rotary_factor': expected above 0, at most 1, found %g", c->path, factor);
     if (head == 0)
         head = width / heads;
-    return hf_put_int(k, "rope.dimension_count", (int64_t)((double)head * factor), err);
+    *n_rot = (int64_t)((double)head * factor);
+    return CADRE_OK;
+}
+
+cadre_err hf_put_rotary(const struct hf_config *c, struct hf_keys *k, double factor, cadre_error *err)
+{
+    int64_t n_rot = 0;
+    TRY(hf_rotary(c, factor, &n_rot, err));
+    return hf_put_int(k, "rope.dimension_count", n_rot, err);
 }
 
 cadre_err hf_no_window(const struct hf_config *c, struct hf_keys *k, cadre_error *err)
@@ -294,6 +337,21 @@ cadre_err hf_config_tied(const struct hf_config *c, bool *tied, cadre_error *err
     bool found;
     *tied = c->hf->tied;
     return hf_get_bool(c, c->root, "tie_word_embeddings", tied, &found, err);
+}
+
+cadre_err hf_config_unfold(const struct hf_config *c, json_t *root, cadre_error *err)
+{
+    if (!c->hf->inside)
+        return CADRE_OK;
+    const json_t *v;
+    TRY(look_up(c, root, c->hf->inside, &v, NULL, err));
+    if (!json_is_object(v))
+        return wrong(c, c->hf->inside, "an object", v, err);
+    json_t *own = json_deep_copy(v);
+    bool done = own && json_object_update(root, own) == 0;
+    json_decref(own);
+    CHECK(err, done, CADRE_E_MEMORY, "%s: no memory", c->path);
+    return CADRE_OK;
 }
 
 cadre_err hf_config_family(struct hf_config *c, cadre_error *err)

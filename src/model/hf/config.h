@@ -42,6 +42,8 @@ cadre_err hf_put_bool(struct hf_keys *k, const char *name, bool v, cadre_error *
 /* The rows that all families share, ended by {0}, and whether the family has one in the place of one of them. */
 extern const struct hf_key hf_common_keys[];
 bool hf_key_replaced(const struct hf_family *f, const struct hf_key *common);
+/* Whether a row of the family's own makes this key of GGUF. */
+bool hf_key_own(const struct hf_family *f, const char *gguf);
 /* A whole number of GGUF to config.json, if it is there. */
 cadre_err hf_copy_int(const struct gguf *g, const char *architecture, const char *name, json_t *root, const char *hf,
                       cadre_error *err);
@@ -51,6 +53,8 @@ cadre_err hf_copy_rotary(const struct gguf *g, const char *architecture, json_t 
 
 /* The family whose model_type the config has. */
 cadre_err hf_config_family(struct hf_config *c, cadre_error *err);
+/* Keys of the object that hf->inside names take their places among those of the root. */
+cadre_err hf_config_unfold(const struct hf_config *c, json_t *root, cadre_error *err);
 /* All rows, the family's own and the common ones, rope scaling, and what the family derives. */
 cadre_err hf_config_keys(const struct hf_config *c, struct hf_keys *k, cadre_error *err);
 /* Whether the output matrix is the embedding. */

@@ -1,5 +1,6 @@
 #include "model/hf/export.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,10 +75,15 @@ static void measure(const struct hf_export *e, struct source *s, bool vectors)
 {
     struct hf_map m;
     const struct gguf_tensor *t = s->t;
-    bool latent = s->rule->form == HF_K_B || s->rule->form == HF_V_B;
+    enum hf_form form = s->rule->form;
+    bool latent = form == HF_K_B || form == HF_V_B;
     s->rows = vectors || t->n_dims == 1 ? t->dim[0] : t->dim[1];
     s->units = 1;
-    if (latent && hf_map_of(s->rule->form, &e->d, e->d.heads * (e->d.nope + e->d.v), &m)) {
+    if (form == HF_STACKED || form == HF_STACKED_T) {
+        s->rows = form == HF_STACKED ? t->dim[1] : t->dim[0];
+        s->units = e->d.experts;
+    }
+    if (latent && hf_map_of(form, &e->d, e->d.heads * (e->d.nope + e->d.v), t->dim[0], &m)) {
         s->rows = m.count;
         s->units = m.units;
     }
@@ -103,7 +109,7 @@ static cadre_err find_sources(struct hf_export *e, const char *hf, int64_t layer
     const struct hf_tensor *r;
     for (int i = 0; (r = hf_rule_at(e->hf, i)) != NULL; i++) {
         char name[256];
-        if (strcmp(r->hf, hf) != 0 || !hf_expand(name, r->gguf, layer, 0))
+        if (strcmp(r->hf, hf) != 0 || !hf_name_here(name, r, layer))
             continue;
         const struct gguf_tensor *t = gguf_tensor_find(e->g, name);
         if (!t)
@@ -130,11 +136,11 @@ static cadre_err set_shape(const struct hf_export *e, struct made *m, bool stack
     }
     for (int i = 0; i < m->n_sources; i++)
         CHECK(err,
-              hf_map_of(m->source[i].rule->form, &e->d, m->rows, &map) && map.count == m->source[i].rows &&
+              hf_map_of(m->source[i].rule->form, &e->d, m->rows, t->dim[0], &map) && map.count == m->source[i].rows &&
                   map.units == m->source[i].units,
               CADRE_E_UNSUPPORTED, "tensor '%s': its shape does not fit a Hugging Face directory",
               m->source[i].t->name);
-    hf_map_of(first->rule->form, &e->d, m->rows, &map);
+    hf_map_of(first->rule->form, &e->d, m->rows, t->dim[0], &map);
     m->cols = vector ? 1 : map.transposed ? t->dim[1] : t->dim[0];
     m->matrices = vectors ? t->dim[1] : vector ? 1 : gguf_slices(t) / first->units;
     int n = 0;
@@ -168,7 +174,7 @@ static cadre_err make(struct hf_export *e, const struct hf_tensor *rule, int64_t
         TRY(add(e, &m, err));
         *m = one;
         m->expert = stack ? x : -1;
-        hf_expand(m->t.name, rule->hf, layer, x);
+        hf_name_there(m->t.name, e->hf, rule, layer, x);
     }
     return CADRE_OK;
 }
@@ -188,11 +194,14 @@ static cadre_err make_all(struct hf_export *e, cadre_error *err)
     const struct hf_tensor *r;
     for (int64_t layer = -1; layer < e->d.layers; layer++)
         for (int i = 0; (r = hf_rule_at(e->hf, i)) != NULL; i++)
-            if ((strchr(r->gguf, '*') != NULL) == (layer >= 0) && is_first(e->hf, i))
+            if (hf_rule_is_of(e->hf, r, layer) && is_first(e->hf, i))
                 TRY(make(e, r, layer, err));
-    for (int64_t i = 0; i < gguf_tensor_count(e->g); i++)
-        CHECK(err, e->used[i], CADRE_E_UNSUPPORTED, "tensor '%s': has no place in a Hugging Face directory of %s",
-              gguf_tensor_at(e->g, i)->name, e->hf->model_type);
+    for (int64_t i = 0; i < gguf_tensor_count(e->g); i++) {
+        const char *name = gguf_tensor_at(e->g, i)->name;
+        bool in_config = strncmp(name, "rope_factors_", sizeof "rope_factors_" - 1) == 0;
+        CHECK(err, e->used[i] || in_config, CADRE_E_UNSUPPORTED,
+              "tensor '%s': has no place in a Hugging Face directory of %s", name, e->hf->model_type);
+    }
     return CADRE_OK;
 }
 
@@ -266,15 +275,16 @@ static cadre_err place(const struct hf_export *e, const struct made *m, const st
                        struct work *w, cadre_error *err)
 {
     struct hf_map map;
-    hf_map_of(s->rule->form, &e->d, m->rows, &map);
+    hf_map_of(s->rule->form, &e->d, m->rows, s->t->dim[0], &map);
     for (int64_t u = 0; u < map.units; u++) {
         TRY(load(e, s, matrix * map.units + u, s->rule->flags & HF_VECTORS, w, err));
         for (int64_t r = 0; r < map.count; r++)
             for (int64_t c = 0; c < m->cols; c++) {
                 float x = w->here[map.transposed ? c * map.count + r : r * m->cols + c];
-                int64_t row = hf_map_row(&map, u, r);
+                int64_t row = hf_map_row(&map, u, r), col = hf_turned(&map.inputs, c);
                 x -= s->rule->flags & HF_PLUS_ONE ? 1 : 0;
-                w->there[s->rule->flags & HF_STORED_T ? c * m->rows + row : row * m->cols + c] = x;
+                x = s->rule->flags & HF_MINUS_EXP ? (float)log(-(double)x) : x;
+                w->there[s->rule->flags & HF_STORED_T ? col * m->rows + row : row * m->cols + col] = x;
             }
     }
     return CADRE_OK;

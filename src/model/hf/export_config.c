@@ -56,26 +56,57 @@ cadre_err hf_copy_rotary(const struct gguf *g, const char *architecture, json_t 
     return set(root, "partial_rotary_factor", json_real((double)d.n_rot / (double)d.head_dim), err);
 }
 
+/* The object that a row's value goes to, made where it is not there. */
+static cadre_err object_of(const struct out *o, const struct hf_key *row, json_t **where, const char **name,
+                           cadre_error *err)
+{
+    const char *dot = strchr(row->hf, '.');
+    *where = o->root;
+    *name = dot ? dot + 1 : row->hf;
+    if (!dot)
+        return CADRE_OK;
+    size_t n = (size_t)(dot - row->hf);
+    *where = json_object_getn(o->root, row->hf, n);
+    if (*where)
+        return CADRE_OK;
+    *where = json_object();
+    CHECK(err, json_object_setn_new(o->root, row->hf, n, *where) == 0, CADRE_E_MEMORY,
+          "config.json: no memory for '%s'", row->hf);
+    return CADRE_OK;
+}
+
 static cadre_err put_row(const struct out *o, const struct hf_key *row, cadre_error *err)
 {
     char key[128];
     double x = 0;
+    int64_t n = 0;
     bool found = false, b = false;
+    json_t *where;
+    const char *name;
+    if (row->kind == HF_FIXED || row->kind == HF_NO_KEY)
+        return CADRE_OK; /* says nothing there */
     full_name(o, row->gguf, key);
+    TRY(object_of(o, row, &where, &name, err));
     json_error_t unused;
     switch (row->kind) {
     case HF_MUST_BE:
-        return set(o->root, row->hf, json_loads(row->is, JSON_DECODE_ANY, &unused), err);
-    case HF_FIXED:
-        return CADRE_OK;
+        return set(where, name, json_loads(row->is, JSON_DECODE_ANY, &unused), err);
     case HF_INT:
-        return hf_copy_int(o->g, o->architecture, row->gguf, o->root, row->hf, err);
+        return hf_copy_int(o->g, o->architecture, row->gguf, where, name, err);
+    case HF_LAYERS:
+        TRY(gguf_get_i64(o->g, key, &n, &found, err));
+        CHECK(err, n % hf_blocks(o->hf) == 0, CADRE_E_FORMAT, "%s: expected a multiple of %lld, found %lld", key,
+              (long long)hf_blocks(o->hf), (long long)n);
+        return found ? set(where, name, json_integer(n / hf_blocks(o->hf)), err) : CADRE_OK;
     case HF_REAL:
         TRY(gguf_get_f64(o->g, key, &x, &found, err));
-        return found ? set(o->root, row->hf, real_json(x), err) : CADRE_OK;
+        return found ? set(where, name, real_json(x), err) : CADRE_OK;
     case HF_BOOL:
         TRY(gguf_get_bool(o->g, key, &b, &found, err));
-        return found ? set(o->root, row->hf, json_boolean(b), err) : CADRE_OK;
+        return found ? set(where, name, json_boolean(b), err) : CADRE_OK;
+    case HF_FIXED:
+    case HF_NO_KEY:
+        break;
     }
     return CADRE_OK;
 }
@@ -108,14 +139,56 @@ static cadre_err put_scaling(const struct out *o, const char *type, cadre_error 
     TRY(set(r, "beta_fast", real_json(fast), err));
     TRY(set(r, "beta_slow", real_json(slow), err));
     TRY(get_real(o, "rope.scaling.yarn_log_multiplier", &x, &found, err));
-    if (found) {
-        TRY(set(r, "mscale", real_json((double)(float)(10 * x)), err));
-        return set(r, "mscale_all_dim", real_json((double)(float)(10 * x)), err);
+    if (found) { /* the way back of put_yarn_attention in rope.c */
+        double turned = 1, ln = factor > 1 ? log(factor) : 0;
+        TRY(get_real(o, "rope.scaling.attn_factor", &turned, &found, err));
+        double all = turned * (1 + x * ln);
+        bool apart = turned != 1 && ln > 0;
+        TRY(set(r, "mscale", real_json((double)(float)(apart ? 10 * (turned * all - 1) / ln : 10 * x)), err));
+        return set(r, "mscale_all_dim", real_json((double)(float)(apart ? 10 * (all - 1) / ln : 10 * x)), err);
     }
     TRY(get_real(o, "rope.scaling.attn_factor", &x, &found, err));
     if (found && x != 1)
         TRY(set(r, "attention_factor", json_real(x * (factor > 1 ? 0.1 * log(factor) + 1 : 1)), err));
     return CADRE_OK;
+}
+
+static cadre_err put_factors(const struct out *o, json_t *r, const char *key, const char *tensor, cadre_error *err)
+{
+    const struct gguf_tensor *t = gguf_tensor_find(o->g, tensor);
+    CHECK(err, t && t->n_dims == 1 && t->type == DTYPE_F32, CADRE_E_FORMAT,
+          "tensor '%s': expected a vector of f32 with rope.scaling.type longrope", tensor);
+    float *x = malloc((size_t)t->bytes);
+    json_t *list = json_array();
+    cadre_err rc = x && list ? gguf_slice_read(o->g, t, 0, x, err)
+                             : error_set(err, CADRE_E_MEMORY, "config.json: no memory for '%s'", key);
+    for (int64_t i = 0; rc == CADRE_OK && i < t->dim[0]; i++)
+        if (!isfinite(x[i]) || json_array_append_new(list, real_json((double)x[i])) != 0)
+            rc = error_set(err, CADRE_E_FORMAT, "tensor '%s': cannot be written to a config.json", tensor);
+    free(x);
+    if (rc == CADRE_OK)
+        return set(r, key, list, err);
+    json_decref(list);
+    return rc;
+}
+
+static cadre_err put_longrope(const struct out *o, cadre_error *err)
+{
+    double of_short = 1, of_long = 1;
+    bool found;
+    json_t *r = json_object();
+    TRY(set(o->root, "rope_scaling", r, err));
+    TRY(set(r, "rope_type", json_string("longrope"), err));
+    TRY(set(r, "type", json_string("longrope"), err));
+    TRY(hf_copy_int(o->g, o->architecture, "rope.scaling.original_context_length", r,
+                    "original_max_position_embeddings", err));
+    TRY(get_real(o, "rope.scaling.attn_factor", &of_short, &found, err));
+    of_long = of_short;
+    TRY(get_real(o, "rope.scaling.attn_factor_long", &of_long, &found, err));
+    TRY(set(r, "short_mscale", real_json(of_short), err));
+    TRY(set(r, "long_mscale", real_json(of_long), err));
+    TRY(put_factors(o, r, "short_factor", "rope_factors_short.weight", err));
+    return put_factors(o, r, "long_factor", "rope_factors_long.weight", err);
 }
 
 static cadre_err put_rope(const struct out *o, cadre_error *err)
@@ -125,14 +198,16 @@ static cadre_err put_rope(const struct out *o, cadre_error *err)
     bool found;
     struct gguf_string type;
     TRY(get_real(o, "rope.freq_base", &base, &found, err));
-    if (found)
+    if (found && !hf_key_own(o->hf, "rope.freq_base"))
         TRY(set(o->root, "rope_theta", real_json(base), err));
     full_name(o, "rope.scaling.type", key);
     TRY(gguf_get_string(o->g, key, &type, &found, err));
     if (!found || strcmp(type.p, "none") == 0)
         return CADRE_OK;
+    if (strcmp(type.p, "longrope") == 0)
+        return put_longrope(o, err);
     CHECK(err, strcmp(type.p, "yarn") == 0 || strcmp(type.p, "linear") == 0, CADRE_E_UNSUPPORTED,
-          "%s: only linear and yarn can be written to a config.json", key);
+          "%s: only linear, yarn and longrope can be written to a config.json", key);
     return put_scaling(o, type.p, err);
 }
 

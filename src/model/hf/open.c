@@ -146,6 +146,7 @@ cadre_err hf_open(struct gguf **out, const char *dir, cadre_error *err)
     TRY_OUT(folder_json(dir, "config.json", MAX_CONFIG_BYTES, MAX_CONFIG_VALUES, &root, NULL, err));
     struct hf_config c = {.path = path, .root = root};
     TRY_OUT(hf_config_family(&c, err));
+    TRY_OUT(hf_config_unfold(&c, root, err));
     TRY_OUT(open_keys(&keys, &c, dir, err));
     rc = open_tensors(out, keys, &c, dir, err);
 out:

@@ -65,17 +65,45 @@ const struct hf_tensor *hf_rule_at(const struct hf_family *f, int i)
     return NULL;
 }
 
-bool hf_expand(char out[256], const char *pattern, int64_t layer, int64_t expert)
+bool hf_rule_is_of(const struct hf_family *f, const struct hf_tensor *r, int64_t layer)
+{
+    if (layer < 0 || !strchr(r->gguf, '*'))
+        return layer < 0 && !strchr(r->gguf, '*');
+    return layer % hf_blocks(f) == 0 || strchr(r->hf, '%');
+}
+
+/* What stands for numbers in a name. */
+struct numbers {
+    int64_t layer, block, expert; /* '*', '%', '#' */
+};
+
+static bool expand(char out[256], const char *pattern, struct numbers at)
 {
     int n = 0;
     for (const char *p = pattern; *p; p++) {
         char one[2] = {*p, 0}, number[24];
-        snprintf(number, sizeof number, "%lld", (long long)(*p == '*' ? layer : expert));
-        n += snprintf(out + n, (size_t)(256 - n), "%s", *p == '*' || *p == '#' ? number : one);
+        bool is_number = strchr("*%#", *p) != NULL;
+        snprintf(number, sizeof number, "%lld", (long long)(*p == '*' ? at.layer : *p == '%' ? at.block : at.expert));
+        n += snprintf(out + n, (size_t)(256 - n), "%s", is_number ? number : one);
         if (n >= 256)
             return false;
     }
     return true;
+}
+
+bool hf_name_there(char out[256], const struct hf_family *f, const struct hf_tensor *r, int64_t layer, int64_t expert)
+{
+    int64_t blocks = hf_blocks(f);
+    char inside[256];
+    bool is = f->prefix && strncmp(r->hf, "model.", 6) == 0;
+    if (is && snprintf(inside, sizeof inside, "%s%s", f->prefix, r->hf + 6) >= (int)sizeof inside)
+        return false;
+    return expand(out, is ? inside : r->hf, (struct numbers){layer / blocks, layer % blocks, expert});
+}
+
+bool hf_name_here(char out[256], const struct hf_tensor *r, int64_t layer)
+{
+    return expand(out, r->gguf, (struct numbers){.layer = layer});
 }
 
 bool hf_name_of(const struct hf_family *f, const char *gguf, char out[256])
@@ -84,8 +112,8 @@ bool hf_name_of(const struct hf_family *f, const char *gguf, char out[256])
     for (int i = 0; hf_rule_at(f, i); i++) {
         char name[256];
         const struct hf_tensor *r = hf_rule_at(f, i);
-        if (hf_expand(name, r->gguf, layer, 0) && strcmp(name, gguf) == 0)
-            return hf_expand(out, r->hf, layer, 0);
+        if (hf_rule_is_of(f, r, layer) && hf_name_here(name, r, layer) && strcmp(name, gguf) == 0)
+            return hf_name_there(out, f, r, layer, 0);
     }
     return false;
 }

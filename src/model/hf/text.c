@@ -31,9 +31,8 @@ static cadre_err put_tokenizer(struct gguf_writer *w, const char *dir, int64_t n
 {
     struct gguf_writer *own;
     struct gguf *g;
-    const char *lossy;
     TRY(gguf_writer_open_head(&own, err));
-    cadre_err rc = tokenizer_json_to_gguf(own, dir, n_vocab, &lossy, err);
+    cadre_err rc = tokenizer_json_to_gguf(own, dir, n_vocab, NULL, err);
     if (rc != CADRE_OK) {
         gguf_writer_abort(own);
         return rc == CADRE_E_UNSUPPORTED ? CADRE_OK : rc;
@@ -42,6 +41,28 @@ static cadre_err put_tokenizer(struct gguf_writer *w, const char *dir, int64_t n
     rc = gguf_put_all(w, g, NULL, err);
     gguf_close(g);
     return rc;
+}
+
+cadre_err hf_text_loss(const char *dir, int64_t n_vocab, char text[HF_TEXT_LOSS], cadre_error *err)
+{
+    struct gguf_writer *unused;
+    const char *lossy = NULL;
+    cadre_error why = {0};
+    bool found;
+    *text = 0;
+    TRY(exists(dir, "tokenizer.json", &found, err));
+    if (!found)
+        return CADRE_OK;
+    TRY(gguf_writer_open_head(&unused, err));
+    cadre_err rc = tokenizer_json_to_gguf(unused, dir, n_vocab, &lossy, &why);
+    gguf_writer_abort(unused);
+    if (rc == CADRE_E_UNSUPPORTED)
+        snprintf(text, HF_TEXT_LOSS, "the tokenizer is left out: %s", why.text);
+    else if (rc != CADRE_OK)
+        return error_set(err, rc, "%s", why.text);
+    else if (lossy)
+        snprintf(text, HF_TEXT_LOSS, "the tokenizer is told with a loss: %s", lossy);
+    return CADRE_OK;
 }
 
 static cadre_err put_template(struct gguf_writer *w, const char *name, const char *text, size_t n, cadre_error *err)
