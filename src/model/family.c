@@ -68,6 +68,20 @@ static void read_options(struct spec *s, const struct family *f, const struct gg
             *(bool *)((char *)s + w.def->option) = true;
 }
 
+/* Widths that older files leave out: those of the active experts make feed_forward_length together, the shared one has
+ * all of it. */
+static void read_widths(struct spec *s, const struct family *f)
+{
+    if (s->n_expert <= 0)
+        return;
+    if (f->experts_in_ff && s->expert_ff == 0)
+        s->expert_ff = s->dense_ff;
+    if (f->widths_from_ff && s->expert_ff == 0 && s->router.k > 0)
+        s->expert_ff = s->dense_ff / s->router.k;
+    if (f->widths_from_ff && f->keys & KEYS(KEY_SHARED_FF) && s->shared_ff == 0)
+        s->shared_ff = s->dense_ff;
+}
+
 /* The layers that predict tokens beyond the next one come last. */
 static cadre_err leave_out(struct spec *s, cadre_error *err)
 {
@@ -93,8 +107,7 @@ cadre_err spec_from_gguf(struct spec *s, const struct gguf *g, cadre_error *err)
     TRY(read_shapes(s, g, err));
     if (s->n_nextn != 0)
         TRY(leave_out(s, err));
-    if (f->experts_in_ff && s->n_expert > 0 && s->expert_ff == 0)
-        s->expert_ff = s->dense_ff;
+    read_widths(s, f);
     if (f->read)
         TRY(f->read(g, s, err));
     spec_defaults(s);

@@ -45,11 +45,12 @@ struct tensor_alias {
 };
 
 struct family {
-    const char *name;   /* general.architecture */
-    struct spec facts;  /* what the name says; keys come on top, then spec_defaults */
-    unsigned keys;      /* KEYS(KEY_…) | … it reads and writes besides the common ones */
-    bool experts_in_ff; /* feed_forward_length is the width of an expert */
-    bool needs_output;  /* readers of this family want output.weight in the file even when it equals the embedding */
+    const char *name;    /* general.architecture */
+    struct spec facts;   /* what the name says; keys come on top, then spec_defaults */
+    unsigned keys;       /* KEYS(KEY_…) | … it reads and writes besides the common ones */
+    bool experts_in_ff;  /* feed_forward_length is the width of an expert */
+    bool widths_from_ff; /* it gives the widths of experts that a file leaves out */
+    bool needs_output;   /* readers of this family want output.weight in the file even when it equals the embedding */
     const struct tensor_alias *aliases; /* NULL, or ended by a row without names */
     /* Keys of its own, also in place of those of the table, with functions to read them into a spec (defaults not yet
      * filled in), to tell whether they can express one, and to write them; or NULL. */

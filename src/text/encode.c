@@ -1,6 +1,6 @@
 /* Text to ids.
  *
- * A word that the vocabulary cannot write is what its model says: bytes, U+FFFD, the unknown token. Where the model is
+ * A word that the vocabulary cannot write is what its model says: bytes, the unknown token, nothing. Where the model is
  * byte-level with all 256 bytes, decoding gives every text back exactly. */
 #include <stdlib.h>
 #include <string.h>

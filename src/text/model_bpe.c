@@ -2,16 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/checked.h"
 #include "text/bpe_tables.h"
 #include "text/byte_alphabet.h"
 #include "text/token_model.h"
 
 struct byte_model {
     struct bpe_merges merges;
-    int32_t byte_id[256];   /* -1: no token */
-    int32_t replacement[3]; /* for bytes without a token: U+FFFD or the unknown token */
-    size_t n_replacement;
+    int32_t byte_id[256];    /* -1: no token */
     struct text_index words; /* where words are taken whole: tokens by the bytes they decode to */
     struct text_span *word;
     char *text;
@@ -22,30 +19,14 @@ static bool in_alphabet(unsigned char kind)
     return kind == TOKEN_NORMAL || kind == TOKEN_BYTE || kind == TOKEN_UNUSED;
 }
 
-/* A token for each byte, and what stands for bytes without one. */
-static cadre_err find_bytes(struct byte_model *m, const struct vocabulary *v, cadre_error *err)
+static void find_bytes(struct byte_model *m, const struct vocabulary *v)
 {
-    int missing = -1;
     for (int b = 0; b < 256; b++) {
         char letter[2];
         size_t n = byte_to_alphabet((unsigned char)b, letter);
         int32_t id = vocabulary_find(v, letter, n);
         m->byte_id[b] = id >= 0 && in_alphabet(v->kind[id]) ? id : -1;
-        if (m->byte_id[b] < 0)
-            missing = b;
     }
-    const unsigned char fffd[3] = {0xef, 0xbf, 0xbd};
-    for (; m->n_replacement < 3 && m->byte_id[fffd[m->n_replacement]] >= 0; m->n_replacement++)
-        m->replacement[m->n_replacement] = m->byte_id[fffd[m->n_replacement]];
-    if (m->n_replacement < 3 && v->tables->unk >= 0) {
-        m->replacement[0] = v->tables->unk;
-        m->n_replacement = 1;
-    } else {
-        CHECK(err, missing < 0 || m->n_replacement == 3, CADRE_E_FORMAT,
-              "the vocabulary has no token for byte 0x%02x, nor for U+FFFD, nor an unknown token to stand for it",
-              missing);
-    }
-    return CADRE_OK;
 }
 
 static cadre_err index_words(struct byte_model *m, const struct vocabulary *v, cadre_error *err)
@@ -84,7 +65,7 @@ static cadre_err build(void **out, const struct vocabulary *v, cadre_error *err)
     struct byte_model *m = calloc(1, sizeof *m);
     CHECK(err, m, CADRE_E_MEMORY, "no memory for a tokenizer");
     cadre_err rc = CADRE_OK;
-    TRY_OUT(find_bytes(m, v, err));
+    find_bytes(m, v);
     TRY_OUT(bpe_merges_of_list(&m->merges, v, err));
     if (v->rules->ignore_merges)
         TRY_OUT(index_words(m, v, err));
@@ -95,6 +76,8 @@ out:
     return rc;
 }
 
+/* Bytes without a token (Falcon and StarCoder lack those that no character of their training data begins with) give
+ * none, as in other tokenizers, and nothing merges across them. */
 static cadre_err encode(const void *model, struct model_work *w, const char *p, size_t n, struct token_ids *out,
                         cadre_error *err)
 {
@@ -104,21 +87,16 @@ static cadre_err encode(const void *model, struct model_work *w, const char *p, 
     int32_t whole = m->words.slots ? text_index_find(&m->words, m->word, p, n) : -1;
     if (whole >= 0)
         return token_ids_put(out, &whole, 1, err);
-    uint64_t room;
-    CHECK(err, mul_ok(n, 3, &room), CADRE_E_ARG, "a word of %zu bytes is too long", n);
-    TRY(bpe_work_reserve(&w->bpe, room, err)); /* a byte becomes 3 ids at most */
-    int32_t *ids = w->bpe.ids;
-    size_t k = 0;
+    TRY(bpe_work_reserve(&w->bpe, n, err));
     for (size_t i = 0; i < n; i++) {
-        int32_t id = m->byte_id[(unsigned char)p[i]];
-        if (id >= 0) {
-            ids[k++] = id;
-        } else {
-            memcpy(ids + k, m->replacement, m->n_replacement * sizeof *ids);
-            k += m->n_replacement;
-        }
+        int32_t id;
+        size_t k = 0;
+        for (; i < n && (id = m->byte_id[(unsigned char)p[i]]) >= 0; i++)
+            w->bpe.ids[k++] = id;
+        if (k > 0)
+            TRY(token_ids_put(out, w->bpe.ids, bpe_merge(&m->merges, &w->bpe, k), err));
     }
-    return token_ids_put(out, ids, bpe_merge(&m->merges, &w->bpe, k), err);
+    return CADRE_OK;
 }
 
 const struct token_model model_bpe_bytes = {build, encode, free_model, NULL};

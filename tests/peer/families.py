@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does cadre compute what an independent engine computes, for every architecture and many shapes?
 
-    tests/peer/families.py CADRE [--family NAME …] [--seeds N] [--keep FOLDER]
+    tests/peer/families.py CADRE [--all] [--family NAME …] [--seeds N] [--keep FOLDER]
 
 For every row of peer_shapes.py: a tiny model with random weights goes to llama.cpp (llama_peer.py) and to cadre. Logits
 of a random prompt must agree within 2e-4, the greedy continuation must be the same, and the routing that cadre
@@ -23,10 +23,12 @@ except ImportError:
     print("skipped: this Python has no NumPy")
     sys.exit(77)
 
-from llama_peer import PeerMissing, load_library, read_safetensors
+from llama_peer import PeerMissing, Server, load_library, read_safetensors
+from peer_more_shapes import MORE
 from peer_shapes import ARCHITECTURES, PENDING, build
 
 MAX_ABS, GREEDY, CONTEXT = 2e-4, 8, 512
+largest = {}  # difference, of each architecture
 
 
 def tensors(path):
@@ -40,18 +42,19 @@ def run(command):
     return p.stdout
 
 
-def ask_peer(model, ids, folder):
-    (folder / "ids.json").write_text(json.dumps(ids))
-    run([sys.executable, Path(__file__).with_name("llama_peer.py"), model, folder / "ids.json", folder / "peer.st",
-         "-n", GREEDY])
+peer = Server()
+
+
+def ask_peer(model, ids, folder, more=GREEDY):
+    peer.run(model, ids, folder / "peer.st", more)
     out = tensors(folder / "peer.st")
-    return out["logits"], list(out["greedy"])
+    return out["logits"], list(out.get("greedy", []))
 
 
 def ask_cadre(cadre, model, h, ids, folder):
     routes = ["--routing", folder / "routing.st"] if h.experts else []
     said = run([cadre, "run", model, "--ids", ",".join(map(str, ids)), "--n", GREEDY, "--temp", 0, "--ctx", CONTEXT,
-                "--ignore-eos", "--json", "--logits", folder / "logits.st", *routes])
+                "-t", 1, "--ignore-eos", "--json", "--logits", folder / "logits.st", *routes])
     routing = tensors(folder / "routing.st") if routes else None
     return tensors(folder / "logits.st")["logits"], json.loads(said)["ids"], routing
 
@@ -87,6 +90,7 @@ def compare(cadre, name, overrides, seed, folder):
     if name in PENDING:
         return "cadre runs it: take it out of PENDING in peer_shapes.py"
     worst = float(np.abs(theirs - ours).max())
+    largest[name] = max(worst, largest.get(name, 0.0))
     if not worst <= MAX_ABS:
         first = int(np.argmax(np.abs(theirs - ours).max(axis=1) > MAX_ABS))
         return f"logits differ by {worst:.2e} (tolerance {MAX_ABS:.0e}), first after token {first}"
@@ -99,6 +103,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("cadre", type=Path)
     parser.add_argument("--family", nargs="+", choices=sorted(ARCHITECTURES), default=list(ARCHITECTURES))
+    parser.add_argument("--all", action="store_true", help="also the shapes of peer_more_shapes.py")
     parser.add_argument("--seeds", type=int, default=1, help="models of every shape")
     parser.add_argument("--keep", type=Path, help="leave the files of failing cases there")
     options = parser.parse_args()
@@ -109,7 +114,7 @@ def main():
         return 77
     failed = 0
     for name in options.family:
-        shapes = ARCHITECTURES[name][1]
+        shapes = ARCHITECTURES[name][1] + (MORE.get(name, []) if options.all else [])
         for case in range(len(shapes) * options.seeds):
             shape, seed = case % len(shapes), 1 + case // len(shapes)
             with tempfile.TemporaryDirectory(prefix="cadre-peer-") as folder:
@@ -123,7 +128,8 @@ def main():
                 failed += 1
                 print(f"FAIL {name} {shapes[shape]} seed {seed}: {wrong}")
         pending = ", not supported yet" if name in PENDING else ""
-        print(f"{name}: {len(shapes) * options.seeds} models{pending}", flush=True)
+        print(f"{name}: {len(shapes) * options.seeds} models{pending}, largest difference {largest.get(name, 0.0):.1e}",
+              flush=True)
     print("agreement" if not failed else f"{failed} disagreements")
     return 1 if failed else 0
 

@@ -33,7 +33,14 @@ MODELS = {
                               linear_num_value_heads=6, linear_key_head_dim=12, linear_value_head_dim=4, rope_theta=1e6,
                               layer_types=[FULL, LINEAR, LINEAR, FULL], tie_word_embeddings=True), dict(bf16=True)),
     "qwen3_5_text": (dict(QWEN, model_type="qwen3_5_text", intermediate_size=40, rope_theta=1e6,
-                          layer_types=[LINEAR, FULL, LINEAR, FULL]), {}),
+                          layer_types=[LINEAR, FULL, FULL, LINEAR]), {}),
+    # Blocks of FP8 whose columns change places, whole ones and not
+    "qwen3_5_text-fp8": (dict(QWEN, model_type="qwen3_5_text", intermediate_size=64, rope_theta=1e6, linear_value_head_dim=32,
+                              linear_key_head_dim=32, full_attention_interval=3,
+                              quantization_config=dict(quant_method="fp8", weight_block_size=[16, 32])), dict(fp8=True)),
+    "qwen3_5_text-fp8-cut": (dict(QWEN, model_type="qwen3_5_text", intermediate_size=64, rope_theta=1e6,
+                                  full_attention_interval=3, linear_value_head_dim=16, linear_key_head_dim=8,
+                                  quantization_config=dict(quant_method="fp8", weight_block_size=[16, 32])), dict(fp8=True)),
     "lfm2_moe": (dict(LFM2, model_type="lfm2_moe", num_hidden_layers=5, conv_L_cache=3, intermediate_size=40,
                       moe_intermediate_size=16, num_experts=8, num_experts_per_tok=3, num_dense_layers=2, rope_theta=5e5,
                       use_expert_bias=True, norm_topk_prob=True, routed_scaling_factor=1.0,
@@ -128,8 +135,31 @@ def expert_tensors(t, c, p, stacked):
     t.matrix(p + "shared_expert.down_proj.weight", d, shared)
 
 
-def tensors(config, seed, stacked=False, mtp=False, visual=False, bf16=False):
-    """name -> float32 array"""
+BLOCK = (16, 32)
+
+
+def e4m3(codes):
+    sign, exponent, mantissa = codes >> 7, codes >> 3 & 15, codes & 7
+    x = np.where(exponent > 0, (8 + mantissa) / 8 * 2.0 ** (exponent - 7.0), mantissa / 8 * 2.0 ** -6)
+    return np.where(sign, -x, x)
+
+
+def to_fp8(t):
+    """The projections replaced by random codes and scales: name -> (codes, scales)"""
+    out = {}
+    for name, x in t.all.items():
+        if x.ndim != 2 or "_proj" not in name or name.endswith(("in_proj_a.weight", "in_proj_b.weight")):
+            continue
+        codes = t.random.randint(0, 120, x.shape) + 128 * t.random.randint(0, 2, x.shape)
+        scale = (t.random.uniform(0.5, 2, [-(-n // b) for n, b in zip(x.shape, BLOCK)]) / 500).astype(np.float32)
+        spread = np.repeat(np.repeat(scale.astype(float), BLOCK[0], 0), BLOCK[1], 1)[:x.shape[0], :x.shape[1]]
+        x[...] = e4m3(codes) * spread
+        out[name] = codes.astype(np.uint8), scale
+    return out
+
+
+def tensors(config, seed, stacked=False, mtp=False, visual=False, bf16=False, fp8=None):
+    """name -> float32 array; fp8, a dict, gets the codes and scales of those that are FP8"""
     c, t = text(config), Tensors(seed)
     qwen, d, tied = c["model_type"].startswith("qwen"), c["hidden_size"], c["tie_word_embeddings"]
     t.matrix("model.embed_tokens.weight", c["vocab_size"], d, gain=np.sqrt(d))
@@ -162,6 +192,8 @@ def tensors(config, seed, stacked=False, mtp=False, visual=False, bf16=False):
     if bf16:
         for x in t.all.values():
             x.view(np.uint32)[...] &= 0xFFFF0000
+    if fp8 is not None:
+        fp8.update(to_fp8(t))
     if visual:
         t.all = {name.replace("model.", "model.language_model.", 1): x for name, x in t.all.items()}
         t.matrix("model.visual.patch_embed.proj.weight", 4, 4)

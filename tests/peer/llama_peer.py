@@ -2,10 +2,12 @@
 """llama.cpp as an independent witness: the logits it computes for a GGUF file.
 
     tests/peer/llama_peer.py MODEL.gguf IDS.json OUT.safetensors [-n N]
+    tests/peer/llama_peer.py --serve
 
 IDS.json holds a list of token ids (or an object with the key "ids"). OUT gets `tokens` i32 [n], `logits` f32 [n, vocab]
 (row i is the prediction after tokens 0..i) and, with -n, `greedy` i32 [N]. No BOS is added. Everything that rounds is
-off: F32 keys and values, no flash attention, no repacked weights, all positions in one batch.
+off: F32 keys and values, no flash attention, no repacked weights, all positions in one batch. Served, lines of standard
+input hold [MODEL, IDS, OUT, N] as JSON, and each is answered by a line of standard output: nothing, or what is wrong.
 
 The shared libraries come from the npm package @node-llama-cpp/linux-x64 (tools/setup peer). Of their C interface only
 what is needed is declared here; check_abi() compares the defaults that the library reports with the known ones, so that
@@ -15,9 +17,11 @@ another release with other structures is an error and not a crash.
 import argparse
 import array
 import ctypes as c
+import functools
 import json
 import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -64,6 +68,7 @@ complaints = []  # what the library logged as errors
 QUIET = LOG(lambda level, text, data: complaints.append(text.decode(errors="replace").strip()) if level == 4 else None)
 
 
+@functools.cache
 def load_library():
     found = sorted(LIBRARIES.glob("libllama.v*.so")) + sorted(LIBRARIES.glob("libllama.so"))
     if not found:
@@ -114,7 +119,9 @@ class Peer:
         params.n_gpu_layers, params.use_extra_bufts = 0, False
         self.model = self.llama.llama_model_load_from_file(str(path).encode(), params)
         if not self.model:
-            raise ValueError(f"{path}: llama.cpp cannot load this file: {'; '.join(complaints)}")
+            said = "; ".join(complaints)
+            complaints.clear()
+            raise ValueError(f"{path}: llama.cpp cannot load this file: {said}")
         self.vocab = self.llama.llama_vocab_n_tokens(self.llama.llama_model_get_vocab(self.model))
 
     def close(self):
@@ -191,7 +198,57 @@ def read_safetensors(path):
     return out
 
 
+def answer(model, ids, out, more, threads=2):
+    """Run one model, write what it computes."""
+    peer = Peer(model, threads)
+    try:
+        rows, greedy = peer.run(ids, more)
+    finally:
+        peer.close()
+    tensors = {"tokens": ("I32", [len(ids)], array.array("i", ids).tobytes()),
+               "logits": ("F32", [len(ids), peer.vocab], b"".join(r.tobytes() for r in rows))}
+    if more:
+        tensors["greedy"] = ("I32", [len(greedy)], array.array("i", greedy).tobytes())
+    write_safetensors(out, tensors)
+
+
+def serve():
+    """One thread: where others work, threads that wait for each other cost more than they bring."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # the library may write there
+    load_library()
+    for line in sys.stdin:
+        wrong = ""
+        try:
+            answer(*json.loads(line), threads=1)
+        except ValueError as error:
+            wrong = str(error).replace("\n", " ")
+        print(wrong, file=answers, flush=True)
+
+
+class Server:
+    """A process that serves, started again when one of the peer's assertions ends it."""
+
+    process = None
+
+    def run(self, model, ids, out, more=0):
+        if not self.process:
+            self.process = subprocess.Popen([sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, text=True,
+                                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                            env={**os.environ, "GGML_NO_BACKTRACE": "1"})
+        self.process.stdin.write(json.dumps([str(model), ids, str(out), more]) + "\n")
+        self.process.stdin.flush()
+        said = self.process.stdout.readline()
+        if not said:
+            ended, self.process = self.process.wait(), None
+            raise ValueError(f"llama.cpp ended with {ended}")
+        if said.strip():
+            raise ValueError(said.strip())
+
+
 def main():
+    if sys.argv[1:] == ["--serve"]:
+        return serve()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("ids", type=Path)
@@ -199,18 +256,11 @@ def main():
     parser.add_argument("-n", type=int, default=0, help="length of the greedy continuation")
     options = parser.parse_args()
     ids = json.loads(options.ids.read_text())
-    ids = ids["ids"] if isinstance(ids, dict) else ids
     try:
-        peer = Peer(options.model)
-        rows, greedy = peer.run(ids, options.n)
+        return answer(options.model, ids["ids"] if isinstance(ids, dict) else ids, options.out, options.n)
     except (PeerMissing, ValueError) as error:
-        sys.exit(f"llama_peer: {error}")
-    tensors = {"tokens": ("I32", [len(ids)], array.array("i", ids).tobytes()),
-               "logits": ("F32", [len(ids), peer.vocab], b"".join(r.tobytes() for r in rows))}
-    if options.n:
-        tensors["greedy"] = ("I32", [len(greedy)], array.array("i", greedy).tobytes())
-    write_safetensors(options.out, tensors)
+        return f"llama_peer: {error}"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

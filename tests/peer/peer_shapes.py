@@ -27,6 +27,7 @@ def start(name, h, seed):
         m.key(attention__key_length=h.head, attention__value_length=h.head)
     if h.experts:
         m.key(expert_count=h.experts, expert_used_count=h.used)
+    m.key(rope__scaling__type=h.get("scaling"), rope__scaling__factor=h.get("scaling_factor"))
     m.keys.update(vocabulary(h.vocab))
     m.matrix("token_embd.weight", h.vocab, h.d, gain=h.d ** 0.5)
     m.vector("output_norm.weight", h.d, around=1.0)
@@ -82,9 +83,11 @@ def llama(h, seed):
     m = start("llama", h, seed)
     if h.get("freqs"):
         m.vector("rope_freqs.weight", h.head // 2, around=2.0)
+    if h.get("yarn"):
+        yarn(m, h.yarn, 32, **h.get("yarn_more", {}))
     for i in range(h.layers):
         norms(m, i, h, "attn_norm", "ffn_norm")
-        attention(m, i, h)
+        attention(m, i, h, qkv_bias=h.get("qkv_bias", False), o_bias=h.get("o_bias", False))
         if h.experts:
             experts(m, i, h, expert_ff=h.ff)
         else:
@@ -254,15 +257,32 @@ def phimoe(h, seed):
     return m
 
 
-def granitemoe(h, seed):
-    m = start("granitemoe", h, seed)
+def granite(h, seed):
+    m = start("granitemoe" if h.experts else "granite", h, seed)
     m.key(expert_shared_feed_forward_length=h.shared or None, logit_scale=h.get("logit", 2.0),
           embedding_scale=h.get("embedding", 0.6), residual_scale=h.get("residual", 0.35),
           attention__scale=h.get("attention", 0.125))
     for i in range(h.layers):
         norms(m, i, h, "attn_norm", "ffn_norm")
         attention(m, i, h)
-        experts(m, i, h, expert_ff=h.ff, shared_ff=h.shared)
+        if h.experts:
+            experts(m, i, h, expert_ff=h.ff, shared_ff=h.shared)
+        else:
+            ffn(m, i, h.d, h.ff)
+    return m
+
+
+def bailingmoe(h, seed):
+    m = start("bailingmoe", h, seed)
+    m.key(expert_feed_forward_length=h.expert_ff, expert_shared_count=h.shared, leading_dense_block_count=h.dense,
+          expert_weights_norm=h.get("normalize"), expert_weights_scale=h.get("scale", 1.0))
+    for i in range(h.layers):
+        norms(m, i, h, "attn_norm", "ffn_norm")
+        attention(m, i, h)
+        if i < h.dense:
+            ffn(m, i, h.d, h.ff)
+        else:
+            experts(m, i, h, shared_ff=h.shared * h.expert_ff)
     return m
 
 
@@ -288,11 +308,11 @@ def bailingmoe2(h, seed):
 def ernie(h, seed):
     m = start("ernie4_5-moe", h, seed)
     m.key(expert_feed_forward_length=h.expert_ff, expert_shared_feed_forward_length=h.shared or None,
-          leading_dense_block_count=h.dense, interleave_moe_layer_step=1)
+          leading_dense_block_count=h.dense, interleave_moe_layer_step=h.get("step", 1))
     for i in range(h.layers):
         norms(m, i, h, "attn_norm", "ffn_norm")
         attention(m, i, h)
-        if i < h.dense:
+        if i < h.dense or (i + 1) % h.get("step", 1):
             ffn(m, i, h.d, h.ff)
         else:
             experts(m, i, h, selection_bias=h.get("bias", True), shared_ff=h.shared)
@@ -406,8 +426,10 @@ ARCHITECTURES = {
         {"shared": 1, "dense": 1, "rot": 8, "normalize": False, "scale": 1.0, "nextn": 1, "layers": 2, "head": 24},
     ]),
     "phimoe": (phimoe, [{"original": 4096, "attn_factor": 1.19}, {"original": 64, "attn_factor": 1.1, "used": 1}]),
-    "granitemoe": (granitemoe, [{"tied": True, "used": 3}, {"shared": 40}, {"logit": 6.0, "residual": 1.3, **ODD,
+    "granite": (granite, [{"experts": 0}]),
+    "granitemoe": (granite, [{"tied": True, "used": 3}, {"shared": 40}, {"logit": 6.0, "residual": 1.3, **ODD,
                                                                              "head": 12}]),
+    "bailingmoe": (bailingmoe, [{"shared": 2, "normalize": True}, {"shared": 1, "used": 3, "scale": 1.5}]),
     "bailingmoe2": (bailingmoe2, [
         BAILING,
         {**BAILING, "bias": False, "groups": 2, "groups_used": 1, "shared_ff": 24, "dense": 2},
@@ -454,6 +476,10 @@ PENDING = set()
 
 
 def build(name, overrides, seed):
-    """(the model, its hyper-parameters)"""
+    """(the model, its hyper-parameters); "without" names keys that the file leaves out"""
     h = Hyper(DEFAULTS, **overrides)
-    return ARCHITECTURES[name][0](h, seed), h
+    model = ARCHITECTURES[name][0](h, seed)
+    for key in h.get("without", ()):
+        del model.keys[f"{name}.{key}"]
+    model.key(**h.get("keys", {}))
+    return model, h

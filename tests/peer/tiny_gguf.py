@@ -1,15 +1,24 @@
 """Tiny GGUF files with seeded random weights, for any architecture that peer_shapes.py describes.
 
 The writer knows the container and nothing of models: keys with Python types (int: u32, float: f32, bool, str, lists of
-them with i32 for u32) and F32 tensors.
+them with i32 for u32) and tensors: F32, or bytes in a number format of GGUF.
 """
 
 import struct
+from typing import NamedTuple
 
 import numpy as np
 
 ALIGNMENT = 32
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
+
+
+class Packed(NamedTuple):
+    """A tensor in another format than F32: its number in GGUF, its sizes, rows last, its bytes."""
+
+    kind: int
+    shape: tuple
+    raw: bytes
 
 
 def _string(text):
@@ -33,16 +42,17 @@ def _value(value):
 
 
 def write_gguf(path, keys, tensors):
-    """keys: name -> value; tensors: name -> array, row-major (GGUF lists the sizes the other way round)"""
+    """keys: name -> value; tensors: name -> array or Packed, row-major (GGUF lists the sizes the other way round)"""
     out = [b"GGUF", struct.pack("<IQQ", 3, len(tensors), len(keys))]
     for name, value in keys.items():
         kind, raw = _value(value)
         out += [_string(name), struct.pack("<I", kind), raw]
     at, data = 0, []
     for name, array in tensors.items():
-        raw = np.ascontiguousarray(array, dtype="<f4").tobytes()
-        sizes = array.shape[::-1]
-        out += [_string(name), struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, 0, at)]
+        if not isinstance(array, Packed):
+            array = Packed(0, array.shape, np.ascontiguousarray(array, dtype="<f4").tobytes())
+        kind, sizes, raw = array.kind, array.shape[::-1], array.raw
+        out += [_string(name), struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, kind, at)]
         raw += b"\0" * (-len(raw) % ALIGNMENT)
         data.append(raw)
         at += len(raw)

@@ -4,7 +4,8 @@
 
 #include "model/family.h"
 
-/* Files say by this key that nothing is rotated. */
+/* Files of dense models say by this key that nothing is rotated. With experts something always is, and readers take the
+ * key as everywhere: without meaning. */
 static const char *const own_keys[] = {"rope.scaling.finetuned", NULL};
 
 static cadre_err read(const struct gguf *g, struct spec *s, cadre_error *err)
@@ -30,7 +31,5 @@ const struct family family_granitemoe = {
     .facts = {.rope_pairs = true, .router = {.kind = &router_softmax, .normalize = true}},
     .keys = KEYS(KEY_SCALES) | KEYS(KEY_ATTENTION_SCALE) | KEYS(KEY_SHARED_FF),
     .experts_in_ff = true,
-    .own_keys = own_keys,
-    .read = read,
     .hf = hf_granitemoe,
 };

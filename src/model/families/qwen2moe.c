@@ -35,6 +35,7 @@ const struct family family_qwen2moe = {
     .name = "qwen2moe",
     .facts = {.qkv_bias = true, .shared_gated = true, .router = {.kind = &router_softmax}},
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF),
+    .widths_from_ff = true,
     .needs_output = true,
     .hf = (const struct hf_family *const[]){&hf_qwen2_moe, NULL},
 };

@@ -42,5 +42,6 @@ const struct family family_qwen3moe = {
     .name = "qwen3moe",
     .facts = {.qk_norm = QK_NORM_HEAD, .router = {.kind = &router_softmax, .normalize = true}},
     .keys = KEYS(KEY_EXPERT_FF),
+    .widths_from_ff = true,
     .hf = (const struct hf_family *const[]){&hf_qwen3_moe, NULL},
 };

@@ -7,17 +7,6 @@
 
 static const struct tensor_alias aliases[] = {{"ffn_norm.weight", "post_attention_norm.weight"}, {NULL, NULL}};
 
-/* Widths that a file leaves out follow from feed_forward_length. */
-static cadre_err read(const struct gguf *g, struct spec *s, cadre_error *err)
-{
-    (void)g, (void)err;
-    if (s->expert_ff == 0 && s->router.k > 0)
-        s->expert_ff = s->dense_ff / s->router.k;
-    if (s->shared_ff == 0)
-        s->shared_ff = s->dense_ff;
-    return CADRE_OK;
-}
-
 #define HYBRID .attention_gate = true, .qk_norm = QK_NORM_HEAD, .recurrent = &attention_delta_net, .recurrent_period = 4
 #define EXPERTS .shared_gated = true, .router = {.kind = &router_softmax, .normalize = true}
 
@@ -26,7 +15,7 @@ const struct family family_qwen3next = {
     .facts = {HYBRID, EXPERTS, .delta = {.joined_gates = true}},
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_DELTA),
     .aliases = aliases,
-    .read = read,
+    .widths_from_ff = true,
     .hf = hf_qwen3next,
 };
 
@@ -35,7 +24,7 @@ const struct family family_qwen35moe = {
     .facts = {HYBRID, EXPERTS, .delta = {.tiled = true}},
     .keys = KEYS(KEY_EXPERT_FF) | KEYS(KEY_SHARED_FF) | KEYS(KEY_DELTA) | KEYS(KEY_SECTIONS),
     .aliases = aliases,
-    .read = read,
+    .widths_from_ff = true,
     .hf = hf_qwen35moe,
 };
 
