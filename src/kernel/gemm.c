@@ -128,7 +128,7 @@ static const void *strips_of(const struct kernels *ks, const struct plan *p, con
     size_t bytes = packed_strip_bytes(p->bf16 ? DTYPE_BF16 : DTYPE_F32, k);
     real *rows = (real *)(void *)(dst + (size_t)blocks(n, STRIP) * bytes);
     for (int64_t j = 0; j < n; j += STRIP, dst += bytes) {
-        const real *b = g->b + (strip * STRIP + j) * g->b_row + k0 * g->b_col;
+        const real *b = p->decode ? NULL : g->b + (strip * STRIP + j) * g->b_row + k0 * g->b_col;
         int64_t valid = min_i64(n - j, STRIP);
         if (p->decode) {
             packed_decode(ks, (real *)(void *)dst, packed, g->packed->type, valid, k0, k, rows);

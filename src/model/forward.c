@@ -162,7 +162,9 @@ struct tensor *model_hidden(struct op_ctx *c, struct model *m, const struct batc
     size_t mark = 0;
     struct tensor *x = scaled(c, op_embed(c, &m->embedding, b->token, b->n_tok), s->embedding_scale);
     struct tensor *stream = x;
-    struct handed_on room = keep ? (struct handed_on){0} : room_to_hand_on(c, s, b->n_tok);
+    struct handed_on room = {0};
+    if (!keep)
+        room = room_to_hand_on(c, s, b->n_tok);
     for (int64_t i = 0; i < s->n_layer; i++) {
         if (!pass.late)
             mark = arena_mark(c->arena);

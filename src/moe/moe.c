@@ -239,7 +239,7 @@ struct tensor *moe_forward(struct op_ctx *c, const struct moe_layer *l, struct t
     struct moe_pass alone = {0};
     struct tensor *y = NULL, *in = x;
     pass = pass ? pass : &alone;
-    struct routing unused, *r = routing ? routing : &unused;
+    struct routing unused = {0}, *r = routing ? routing : &unused;
     for (int i = 0, turns = l->chain > 1 ? l->chain : 1; i < turns; i++) {
         struct weight *gate = op_struct(c, sizeof *gate); /* the backward reads it */
         *gate = gate_of_turn(c, l, i);

@@ -71,7 +71,7 @@ static void chunk_back(struct op_ctx *c, const struct head *h, const real *z, in
                       .b = h->w->param->x,
                       .b_row = 1,
                       .b_col = k,
-                      .c = h->dx + from * k,
+                      .c = h->dx ? h->dx + from * k : NULL,
                       .c_row = k};
     struct gemm dw = {.m = n,
                       .n = k,

@@ -227,14 +227,13 @@ static cadre_err find_object(const struct hf_config *c, const struct hf_key *row
 
 static cadre_err put_row(const struct hf_config *c, const struct hf_key *row, struct hf_keys *k, cadre_error *err)
 {
-    bool found, *absent_ok = row->flags & HF_REQUIRED ? NULL : &found;
+    bool found = true, *absent_ok = row->flags & HF_REQUIRED ? NULL : &found;
     const json_t *where;
     const char *name;
     TRY(find_object(c, row, &where, &name, err));
     int64_t n = (int64_t)row->def;
     double x = row->def;
     bool b = row->def != 0;
-    found = true;
     switch (row->kind) {
     case HF_INT:
         TRY(hf_get_int(c, where, name, 0, INT_MAX, &n, absent_ok, err));
