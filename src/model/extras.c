@@ -58,7 +58,7 @@ cadre_err extras_find(struct extras *out, const struct gguf *g, const struct mod
     CHECK(err, out->param && out->def, CADRE_E_MEMORY, "no memory for %lld tensors", (long long)n);
     for (int64_t i = 0; i < n; i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
-        if (!kept_left_out(&m->spec, t->name))
+        if (!kept_left_out(m->spec.n_layer, m->spec.n_nextn, t->name))
             continue;
         TRY(describe(m, t, &out->param[out->n], &out->def[out->n], err));
         out->n++;

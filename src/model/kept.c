@@ -333,12 +333,11 @@ static int by_address(const void *a, const void *b)
     return *x < *y ? -1 : *x > *y;
 }
 
-bool kept_left_out(const struct spec *s, const char *name)
+bool kept_left_out(int64_t n_layer, int64_t n_nextn, const char *name)
 {
     long long layer;
     int end = 0;
-    return sscanf(name, "blk.%lld.%n", &layer, &end) == 1 && end > 0 && layer >= s->n_layer &&
-           layer < s->n_layer + s->n_nextn;
+    return sscanf(name, "blk.%lld.%n", &layer, &end) == 1 && end > 0 && layer >= n_layer && layer < n_layer + n_nextn;
 }
 
 static bool is_expert_of(const struct model *m, const struct kept *kept, const char *name)
@@ -362,7 +361,7 @@ static cadre_err check_used(const struct gguf *g, const struct model *m, const s
     for (int64_t i = 0; i < gguf_tensor_count(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
         if (bsearch(&t, used, (size_t)m->n_params, sizeof(const struct gguf_tensor *), by_address) ||
-            kept_left_out(&m->spec, t->name))
+            kept_left_out(m->spec.n_layer, m->spec.n_nextn, t->name))
             continue;
         CHECK(err, is_expert_of(m, kept, t->name), CADRE_E_UNSUPPORTED,
               "tensor '%s' is not part of a %s model as its keys describe it", shown(t->name, strlen(t->name)).s,

@@ -21,8 +21,8 @@ cadre_err kept_find(struct kept *out, const struct gguf *g, const struct spec *s
                     cadre_error *err);
 /* Every tensor of the file belongs to one of the n params (or to layers that are left out: see spec.n_nextn). */
 cadre_err kept_all(const struct gguf *g, const struct model *m, const struct kept *kept, cadre_error *err);
-/* A tensor of the layers from n_layer on that the file says it has. */
-bool kept_left_out(const struct spec *s, const char *name);
+/* A tensor of the n_nextn layers from n_layer on. */
+bool kept_left_out(int64_t n_layer, int64_t n_nextn, const char *name);
 /* The param's rows one after the other, in src->type; dst holds dtype_size(src->type, tensor_count(&p->t)) bytes. */
 cadre_err kept_read(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p,
                     void *dst, cadre_error *err);

@@ -438,3 +438,28 @@ CASES = (
     (DeepseekV2, {"n_group": 6, "topk_group": 3, "rope_scaling": {**YARN, "mscale": 0.7, "mscale_all_dim": 1.0}}),
     (DeepseekV2, {"topk_method": "greedy", "rope_scaling": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}}),
 )
+
+FFN, YARN_V2 = DBRX["ffn_config"], {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}
+# What a config may not say, and a piece of the error.
+REFUSED = (
+    (Phimoe, {"num_experts_per_tok": 3}, "num_experts_per_tok"), (Phimoe, {"sliding_window": 100}, "sliding_window"),
+    (Phimoe, {"router_jitter_noise": 0.0}, "threshold"), (Phimoe, {"hidden_act": "gelu"}, "hidden_act"),
+    (Phimoe, {"rope_scaling": longrope(64, 1.2, 1.2, size=10)}, "short_factor"),
+    (Phimoe, {"rope_scaling": {**longrope(64, 1.2, 1.2), "long_mscale": None}}, "long_mscale"),
+    (Phimoe, {"rope_scaling": {**longrope(64, 1.2, 1.2), "long_factor": [0] * 6}}, "long_factor"),
+    (Dots1, {"sliding_window": 64, "max_window_layers": 1}, "slide"), (Dots1, {"attention_bias": True}, "attention_bias"),
+    (Dots1, {"sliding_window": 64, "layer_types": ["sliding_attention"] * 3}, "slide"),
+    (Dbrx, {"ffn_config": {**FFN, "moe_normalize_expert_weights": None}}, "moe_normalize_expert_weights"),
+    (Dbrx, {"ffn_config": {**FFN, "moe_normalize_expert_weights": 2}}, "moe_normalize_expert_weights"),
+    (Dbrx, {"ffn_config": {**FFN, "ffn_act_fn": {"name": "gelu"}}}, "ffn_act_fn"),
+    (Dbrx, {"ffn_config": {**FFN, "moe_num_experts": 7}}, "w1"), (Dbrx, {"ffn_config": 3}, "ffn_config"),
+    (Dbrx, {"attn_config": {"kv_n_heads": "2"}}, "kv_n_heads"),
+    (Arctic, {"moe_layer_frequency": 2}, "moe_layer_frequency"), (Arctic, {"moe_layer_frequency": None}, "moe_layer_freq"),
+    (Arctic, {"parallel_attn_mlp_res": False}, "parallel_attn_mlp_res"), (Arctic, {"sliding_window": 9}, "sliding_window"),
+    (SmallThinker, {"rope_layout": [1, 1, 1, 1, 0]}, "rope_layout"), (SmallThinker, {"rope_layout": [1]}, "rope_layout"),
+    (SmallThinker, {"rope_layout": [0, 1, 1, 1, 0]}, "sliding_window_layout"),
+    (SmallThinker, {"use_qk_norm": True}, "use_qk_norm"),
+    (SmallThinker, {"moe_enable_secondary_experts": True}, "moe_enable_secondary_experts"),
+    (DeepseekV2, {"topk_method": "random"}, "topk_method"),
+    (DeepseekV2, {"rope_scaling": {**YARN_V2, "attention_factor": 2.0}}, "attention_factor"),
+)

@@ -118,6 +118,15 @@ class Papers(unittest.TestCase):
                 np.testing.assert_array_equal(self.run_model(folder / "again", ids, folder)[0],
                                               self.run_model(folder / "hf", ids, folder)[0])
 
+    def test_configs_of_directories_that_are_refused(self):
+        for kind, more, text in directories.REFUSED:
+            with self.subTest(kind=kind.__name__, **more), tempfile.TemporaryDirectory() as name:
+                model = kind(90)
+                model.w.save(name, {**model.c, **more})
+                status, _, err = cadre("run", name, "--ids", "1")
+                self.assertEqual(status, 1, err)
+                self.assertIn(text, err)
+
     def test_longcat_attention_has_two_forms(self):
         for seed, more in enumerate(({}, {"hidden_size": 40, "kv_lora_rank": 9, "mla_scale_q_lora": False}), 30):
             with tempfile.TemporaryDirectory() as name:

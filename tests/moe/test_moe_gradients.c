@@ -88,11 +88,35 @@ static void loss_gradients(void **s)
     }
 }
 
+static struct tensor *build_weights(struct op_ctx *c, struct tensor **p, void *arg)
+{
+    const struct router_config *cfg = arg;
+    struct route_in in = {.logits = p[0]};
+    struct routing r = {0};
+    router_choose(c, cfg, &in, &r);
+    cfg->kind->weigh(c, cfg, &r);
+    return r.weight;
+}
+
+/* A row that makes its weights itself. */
+static void sparse_mixer_gradients(void **s)
+{
+    (void)s;
+    struct fixture *f = fixture_new(31);
+    struct router_config cfg = {
+        .kind = &router_sparse_mixer, .n_expert = 6, .k = 2, .scale = (real)1.5, .threshold = (real)0.4};
+    struct tensor *logits = grad_param2(&f->rng, 9, 6);
+    gradcheck(&f->c, &f->rng, "sparse_mixer", build_weights, &cfg, 1, &logits);
+    grad_free(logits);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layer_gradients),
         cmocka_unit_test(loss_gradients),
+        cmocka_unit_test(sparse_mixer_gradients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

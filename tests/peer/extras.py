@@ -106,6 +106,20 @@ class Extras(unittest.TestCase):
                     part.unlink()
 
 
+    def test_directory(self):
+        """A directory has no place for the layer; what remains computes the same."""
+        for name, path, _ in self.made():
+            with self.subTest(name):
+                cadre("convert", path, "-o", folder := self.folder / name)
+                config = json.loads((folder / "config.json").read_text())
+                self.assertEqual(config["num_hidden_layers"], max(int(n.split(".")[1]) for n in types(path) if "blk." in n))
+                both = []
+                for model in (path, folder):
+                    logits(model)
+                    both.append(np.array(read_safetensors(model.with_suffix(".logits"))["logits"][1]))
+                self.assertLess(np.abs(both[0] - both[1]).max(), 1e-5)  # decays and norms are rounded once more
+
+
 class WithPeer(Extras):
     def test_peer(self):
         for name, path, out in self.made():

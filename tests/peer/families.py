@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Does cadre compute what an independent engine computes, for every architecture and many shapes?
 
-    tests/peer/families.py CADRE [--all] [--family NAME …] [--seeds N] [--keep FOLDER]
+    tests/peer/families.py CADRE [--family NAME …] [--seeds N] [--keep FOLDER]
 
-For every row of peer_shapes.py: a tiny model with random weights goes to llama.cpp (llama_peer.py) and to cadre. Logits
+For every row of peer_shapes.py and peer_more_shapes.py: a tiny model with random weights goes to llama.cpp (llama_peer.py) and to cadre. Logits
 of a random prompt must agree within 2e-4, the greedy continuation must be the same, and the routing that cadre
 records must be well formed. What cadre does not know yet (PENDING) it must refuse by name. The peer runs in a process
 of its own, so that its assertions end one case only.
@@ -103,7 +103,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("cadre", type=Path)
     parser.add_argument("--family", nargs="+", choices=sorted(ARCHITECTURES), default=list(ARCHITECTURES))
-    parser.add_argument("--all", action="store_true", help="also the shapes of peer_more_shapes.py")
     parser.add_argument("--seeds", type=int, default=1, help="models of every shape")
     parser.add_argument("--keep", type=Path, help="leave the files of failing cases there")
     options = parser.parse_args()
@@ -114,7 +113,7 @@ def main():
         return 77
     failed = 0
     for name in options.family:
-        shapes = ARCHITECTURES[name][1] + (MORE.get(name, []) if options.all else [])
+        shapes = ARCHITECTURES[name][1] + MORE.get(name, [])
         for case in range(len(shapes) * options.seeds):
             shape, seed = case % len(shapes), 1 + case // len(shapes)
             with tempfile.TemporaryDirectory(prefix="cadre-peer-") as folder:

@@ -1,8 +1,7 @@
-"""Shapes beyond those of peer_shapes.py, for the long run (families.py --all): corners of each reader of files."""
+"""Shapes beyond those of peer_shapes.py: corners of each reader of files, prompts of one, two and 200 tokens."""
 
-from peer_shapes import BAILING, LITE, ODD, V3
+from peer_shapes import BAILING, LITE, V3
 
-BASE = {"prompt": 30}
 ONE, TWO, LONG = {"prompt": 1}, {"prompt": 2}, {"prompt": 200}
 VOCAB = {"vocab": 283}
 
@@ -17,7 +16,7 @@ MORE = {
                                                        "scaling_factor": 2.0},
         {"experts": 0, "head": 48, "kv_heads": 1}, {"experts": 1, "used": 1, **LONG}, {"layers": 1, **ONE},
         {"experts": 12, "used": 12, **TWO}, {"ff": 53, "expert_ff": 53, "eps": 1e-6, **VOCAB},
-        {"experts": 0, "kv_heads": None, "without": ["attention.head_count_kv"]} | {"kv_heads": 4},
+        {"experts": 0, "kv_heads": 4, "without": ["attention.head_count_kv"]},
         {"experts": 0, "without": ["rope.dimension_count"]}, {"experts": 0, "without": ["rope.freq_base"]},
         {"experts": 32, "used": 8, "ff": 16, **LONG}, {"experts": 0, "d": 96, "heads": 6, "kv_heads": 2, "tied": True},
     ],

@@ -6,6 +6,7 @@
 For every vocabulary FOLDER/ggml-vocab-*.gguf (or .gguf.gz): texts put together from pieces of many kinds (words of several
 scripts, digits, contractions, spaces of all widths, emoji, marks, the text of special tokens, any code point) go to
 llama.cpp's tokenizer and to cadre, with special text parsed and not. The ids must be the same.
+Where the peer departs from the tokenizer that its vocabulary was made from (ASCII_BLANKS), texts keep out of the way.
 Exit status: 0 agreement, 1 disagreement, 77 (skipped) when the peer is not there.
 """
 
@@ -28,6 +29,9 @@ WORDS = ("the The THE a I we'll they'VE don't It's 'tis you're I'd O'Neil café 
          "½ ² ① Ⅻ ٣٤ ۵ १२ 3.14 1,000,000 1234567890 007 0x1F -5 +1 … — “q” «g» ‘s’ $ € ₹ # ## ### @ ~ ^ ` | \\ / * _ __").split()
 SPACES = (" ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", "\t\t", " \n", "\n ", "\u00a0", "\u2003", "\u3000", "\u2028", "\x0b",
           "\x0c", "\x85", "      ", " \t ", "\r")
+# Blanks outside ASCII: after a special token of Phi-3 the peer does not strip them, before punctuation of DeepSeek-LLM it
+# takes U+3000, which that tokenizer counts as punctuation, for a blank.
+ASCII_BLANKS = ("ggml-vocab-phi-3.gguf", "ggml-vocab-deepseek-llm.gguf")
 
 
 def code_point(rng):
@@ -92,7 +96,10 @@ def check(cadre, path, seeds, folder):
     """How many texts differ."""
     theirs, failed = Vocabulary(path), 0
     for seed in range(seeds):
-        raw = text(random.Random(seed), 3 if seed % 4 == 0 else 600).encode()
+        said = text(random.Random(seed), 3 if seed % 4 == 0 else 600)
+        if path.name in ASCII_BLANKS:
+            said = "".join(" " if x.isspace() and x > "\x7f" else x for x in said)
+        raw = said.encode()
         (folder / "text").write_bytes(raw)
         for special in (False, True):
             want, found = theirs.ids(raw, special), ask_cadre(cadre, path, folder / "text", special)

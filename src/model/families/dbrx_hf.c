@@ -11,13 +11,25 @@ static cadre_err derive(const struct hf_config *c, struct hf_keys *k, cadre_erro
     return hf_put_real(k, "attention.layer_norm_epsilon", 1e-5, err);
 }
 
+/* Clamped to 0 would be another thing than not clamped. */
+static cadre_err restore(const struct gguf *g, json_t *root, cadre_error *err)
+{
+    double clamp = 0;
+    bool found;
+    TRY(gguf_get_f64(g, "dbrx.attention.clamp_kqv", &clamp, &found, err));
+    json_t *attention = json_object_get(root, "attn_config");
+    CHECK(err, clamp != 0 || !attention || json_object_set_new(attention, "clip_qkv", json_null()) == 0, CADRE_E_MEMORY,
+          "config.json: no memory");
+    return CADRE_OK;
+}
+
 static const struct hf_key keys[] = {
     {"max_seq_len", "context_length", HF_INT, HF_DEFAULT, 2048, NULL},
     {"d_model", "embedding_length", HF_INT, HF_DEFAULT, 2048, NULL},
     {"n_layers", "block_count", HF_INT, HF_DEFAULT, 24, NULL},
     {"n_heads", "attention.head_count", HF_INT, HF_DEFAULT, 16, NULL},
     {"attn_config.kv_n_heads", "attention.head_count_kv", HF_INT, HF_DEFAULT, 1, NULL},
-    {"attn_config.clip_qkv", "attention.clamp_kqv", HF_REAL, 0, 0, NULL},
+    {"attn_config.clip_qkv", "attention.clamp_kqv", HF_REAL, HF_DEFAULT, 0, NULL}, /* readers want the key */
     {"attn_config.rope_theta", "rope.freq_base", HF_REAL, HF_DEFAULT, 10000, NULL},
     {"ffn_config.ffn_hidden_size", "feed_forward_length", HF_INT, HF_DEFAULT, 3584, NULL},
     {"ffn_config.moe_num_experts", "expert_count", HF_INT, HF_DEFAULT, 4, NULL},
@@ -52,6 +64,7 @@ static const struct hf_family dbrx = {
     .keys = keys,
     .tensors = tensors,
     .derive = derive,
+    .restore = restore,
 };
 
 const struct hf_family *const hf_dbrx[] = {&dbrx, NULL};

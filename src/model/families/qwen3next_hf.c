@@ -166,7 +166,7 @@ static cadre_err restore_sections(const struct gguf *g, const char *architecture
               CADRE_E_MEMORY, "config.json: no memory");
         return CADRE_OK;
     }
-    r = json_pack("{s:s, s:b, s:[iii], s:O, s:O}", "rope_type", "default", "mrope_interleaved", 1, "mrope_section",
+    r = json_pack("{s:s, s:b, s:[iii], s:O*, s:O*}", "rope_type", "default", "mrope_interleaved", 1, "mrope_section",
                   (int)n[0], (int)n[1], (int)n[2], "rope_theta", json_object_get(root, "rope_theta"),
                   "partial_rotary_factor", json_object_get(root, "partial_rotary_factor"));
     CHECK(err, r && json_object_set_new(root, "rope_parameters", r) == 0, CADRE_E_MEMORY, "config.json: no memory");

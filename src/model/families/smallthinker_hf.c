@@ -57,6 +57,8 @@ static cadre_err restore(const struct gguf *g, json_t *root, cadre_error *err)
     int64_t layers = 0, window = 0, gating = 1;
     bool found;
     TRY(gguf_get_i64(g, "smallthinker.block_count", &layers, &found, err));
+    CHECK(err, layers >= 0 && layers <= MODEL_MAX_LAYERS, CADRE_E_FORMAT,
+          "smallthinker.block_count: expected 0 to %d, found %lld", MODEL_MAX_LAYERS, (long long)layers);
     TRY(gguf_get_i64(g, "smallthinker.attention.sliding_window", &window, &found, err));
     TRY(gguf_get_i64(g, "smallthinker.expert_gating_func", &gating, &found, err));
     json_t *slides = json_array(), *turns = json_array();

@@ -8,6 +8,7 @@
 #include "base/checked.h"
 #include "file/names.h"
 #include "model/hf/bind.h"
+#include "model/kept.h"
 #include "model/spec.h"
 
 enum { MAX_SOURCES = 3 };
@@ -199,7 +200,7 @@ static cadre_err make_all(struct hf_export *e, cadre_error *err)
     for (int64_t i = 0; i < gguf_tensor_count(e->g); i++) {
         const char *name = gguf_tensor_at(e->g, i)->name;
         bool in_config = strncmp(name, "rope_factors_", sizeof "rope_factors_" - 1) == 0;
-        CHECK(err, e->used[i] || in_config, CADRE_E_UNSUPPORTED,
+        CHECK(err, e->used[i] || in_config || kept_left_out(e->d.layers, e->d.nextn, name), CADRE_E_UNSUPPORTED,
               "tensor '%s': has no place in a Hugging Face directory of %s", name, e->hf->model_type);
     }
     return CADRE_OK;

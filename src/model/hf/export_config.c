@@ -75,6 +75,14 @@ static cadre_err object_of(const struct out *o, const struct hf_key *row, json_t
     return CADRE_OK;
 }
 
+/* Without those that are left out. */
+static cadre_err put_layers(const struct out *o, json_t *where, const char *name, cadre_error *err)
+{
+    struct hf_dims d;
+    TRY(hf_dims_from_gguf(&d, o->g, o->architecture, err));
+    return set(where, name, json_integer(d.layers), err);
+}
+
 static cadre_err put_row(const struct out *o, const struct hf_key *row, cadre_error *err)
 {
     char key[128];
@@ -92,6 +100,8 @@ static cadre_err put_row(const struct out *o, const struct hf_key *row, cadre_er
     case HF_MUST_BE:
         return set(where, name, json_loads(row->is, JSON_DECODE_ANY, &unused), err);
     case HF_INT:
+        if (strcmp(row->gguf, "block_count") == 0)
+            return put_layers(o, where, name, err);
         return hf_copy_int(o->g, o->architecture, row->gguf, where, name, err);
     case HF_LAYERS:
         TRY(gguf_get_i64(o->g, key, &n, &found, err));

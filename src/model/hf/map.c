@@ -172,6 +172,8 @@ cadre_err hf_dims_from_gguf(struct hf_dims *d, const struct gguf *g, const char 
     int64_t width = 0, key_mla, k_dim = 0;
     *d = (struct hf_dims){0};
     TRY(get(g, a, "block_count", MODEL_MAX_LAYERS, &d->layers, err));
+    TRY(get(g, a, "nextn_predict_layers", d->layers, &d->nextn, err));
+    d->layers -= d->nextn; /* which are left out */
     TRY(get(g, a, "expert_count", MODEL_MAX_EXPERTS, &d->experts, err));
     TRY(get(g, a, "embedding_length", INT_MAX, &width, err));
     TRY(get(g, a, "attention.head_count", INT_MAX, &d->heads, err));

@@ -7,7 +7,7 @@
 
 /* The numbers of a model that forms depend on, from its GGUF keys. */
 struct hf_dims {
-    int64_t layers, experts, heads, kv_heads, head_dim;
+    int64_t layers, nextn, experts, heads, kv_heads, head_dim;
     int64_t nope, v; /* latent attention: per head, numbers without rope; values */
     int64_t n_rot;
     int64_t delta_k, delta_v, delta_k_rows; /* Gated DeltaNet: heads; rows of all its q, or of all its k */
