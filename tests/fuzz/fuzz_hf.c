@@ -1,5 +1,6 @@
 /* Any bytes as a Hugging Face directory: config.json, a 0, the index (or nothing), a 0, a shard. It opens and all its
  * tensors can be read, or it is refused with a text. */
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,14 @@ static void write_file(const char *name, const uint8_t *p, size_t n)
         abort();
 }
 
+static void remove_dir(void)
+{
+    static const char *const names[] = {"config.json", "model.safetensors.index.json", "model.safetensors"};
+    for (int i = 0; i < 3; i++)
+        unlink(in_dir(names[i]));
+    rmdir(dir);
+}
+
 static void read_all(const struct gguf *g)
 {
     for (int64_t i = 0; i < gguf_tensor_count(g); i++) {
@@ -44,8 +53,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const uint8_t *b = a ? memchr(a + 1, 0, (size_t)(end - a - 1)) : NULL;
     if (!b)
         return 0;
-    if (access(dir, F_OK) != 0 && !mkdtemp(dir))
+    static bool made;
+    if (!made && (!mkdtemp(dir) || atexit(remove_dir) != 0))
         abort();
+    made = true;
     write_file("config.json", data, (size_t)(a - data));
     if (b > a + 1)
         write_file(index, a + 1, (size_t)(b - a - 1));
