@@ -15,9 +15,11 @@ void expert_map_add(struct expert_map *m, const int64_t *count, int64_t layers, 
     if ((m->n & (m->n - 1)) == 0) { /* room doubles */
         size_t room = m->n ? 2 * (size_t)m->n : 1;
         int64_t *more = realloc(m->count, room * each * sizeof *more);
-        m->count = more ? more : m->count;
+        if (more)
+            m->count = more;
         int *groups = realloc(m->group, room * sizeof *groups);
-        m->group = groups ? groups : m->group;
+        if (groups)
+            m->group = groups;
         m->failed |= !more || !groups;
     }
     if (m->failed)
@@ -123,9 +125,10 @@ int expert_map_finish(const struct expert_map *m, const struct texts *files, con
         return failed(path, "no memory for the use of experts");
     if (m->n == 0)
         return failed(path, "the model has no experts to draw");
-    double *bits = calloc(2 * (size_t)(m->layers + 1), sizeof *bits), *p = bits + m->layers + 1;
+    double *bits = calloc(2 * (size_t)(m->layers + 1), sizeof *bits);
     if (!bits)
         return failed(path, "no memory");
+    double *p = bits + m->layers + 1;
     int status = EXIT_DONE;
     if (cadre_associate(m->count, m->group, m->n, files->n, m->layers, m->experts, PERMUTATIONS, bits, p, &err))
         status = cli_fail(&err);

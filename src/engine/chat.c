@@ -140,7 +140,7 @@ cadre_err cadre_chat_tokens(cadre_chat *chat, const char *messages, const char *
 cadre_err cadre_chat_reply(cadre_chat *chat, const char *messages, const char *tools, const cadre_chat_options *o,
                            const cadre_generate_options *generate, cadre_generation *result, cadre_error *err)
 {
-    cadre_generation unwanted, *g = result ? result : &unwanted;
+    cadre_generation unwanted = {0}, *g = result ? result : &unwanted;
     cadre_error own = {0};
     size_t n_ids = 0;
     int32_t *ids = NULL;

@@ -29,7 +29,7 @@ cadre_err cadre_convert(const char *in, const char *out, const cadre_convert_opt
                         bool (*progress)(void *user, int64_t done, int64_t total), void *user,
                         cadre_convert_result *result, cadre_error *err)
 {
-    cadre_convert_result unused;
+    cadre_convert_result unused = {0};
     CHECK(err, in && out && options, CADRE_E_ARG, "cadre_convert: in, out and options must be given");
     struct conversion c = {
         .out = out, .options = options, .progress = progress, .user = user, .result = result ? result : &unused};

@@ -158,8 +158,8 @@ static cadre_err add_name(struct staged *s, const char *name, cadre_error *err)
     if (made >= 0 && !s->folder)
         n.final = strdup(name);
     if (made < 0 || (!s->folder && !n.final)) {
-        if (made >= 0)
-            free(n.tmp);
+        free(made >= 0 ? n.tmp : NULL);
+        free(n.final);
         return error_set(err, CADRE_E_MEMORY, "%s: no memory for its name", name);
     }
     s->name[s->n_names++] = n;
