@@ -276,7 +276,7 @@ static cadre_err fill_spec(struct parse *p)
     CHECK(p->err, slice_pattern_parse(&s->slices, m->slices), CADRE_E_ARG,
           "%s: [model] expert_slices: expected numbers of slices such as 1,1,2, found '%s'", p->file, m->slices);
     if (s->slices.n == 1 && s->slices.of[0] == 1)
-        s->slices.n = 0;
+        s->slices = (struct slice_pattern){0};
     s->v_dim = s->head_dim;
     static const char *const norms[] = {"none", "head", "full"};
     int norm = 0;

@@ -1,6 +1,7 @@
 /* Descriptions: defaults, and every way to be wrong, each with an error that names the place. */
 #include "train_test.h"
 
+#include "model/family.h"
 #include "train/config.h"
 
 #define GOOD TINY_MODEL TINY_TRAIN "tokens = 1000\n"
@@ -24,6 +25,31 @@ static void good_one_is_read(void **state)
     struct train_config other;
     assert_ok(train_config_parse(&other, "t.ini", GOOD "seed = 7\n", &e), e);
     assert_true(other.hash != c.hash);
+}
+
+/* What a description does not say must not be taken for structure that other projects' architectures cannot save. */
+static void models_of_other_families_can_be_saved(void **state)
+{
+    (void)state;
+    static const char *const families[] = {
+        "family = qwen2moe\nqkv_bias = true\nshared_ff = 16\nshared_gated = true\n",
+        "family = olmoe\nqk_norm = full\n",
+        "family = qwen3moe\nqk_norm = head\nrouter_normalize = true\n",
+        "family = llama\nrope_pairs = true\nrouter_normalize = true\n",
+    };
+    struct train_config c;
+    cadre_error e = {0};
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        char text[1024];
+        snprintf(text, sizeof text,
+                 "[model]\n%slayers = 2\nwidth = 32\nheads = 2\ncontext = 32\nexperts = 4\nexperts_used = 2\n"
+                 "expert_ff = 16\n" TINY_TRAIN "tokens = 1000\n",
+                 families[i]);
+        assert_ok(train_config_parse(&c, "t.ini", text, &e), e);
+        assert_ok(spec_can_write(&c.spec, &e), e);
+    }
+    assert_ok(train_config_read(&c, DEFAULT_DESCRIPTION, &e), e);
+    assert_ok(spec_can_write(&c.spec, &e), e);
 }
 
 static void wrong_ones_are_named(void **state)
@@ -160,6 +186,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_one_is_read),
+        cmocka_unit_test(models_of_other_families_can_be_saved),
         cmocka_unit_test(wrong_ones_are_named),
         cmocka_unit_test(inconsistent_numbers_are_named),
         cmocka_unit_test_setup_teardown(files_are_checked, scratch_open, scratch_close),
