@@ -81,7 +81,7 @@ static void route(struct op_ctx *c, const struct moe_layer *l, const struct weig
     weigh(c, l, r);
 }
 
-/* The decision of a layer that is a single expert for now: nothing to learn for a gate. */
+/* The decision while one_expert holds: expert 0 with weight 1, and nothing for a gate to learn. */
 static void route_to_first(struct op_ctx *c, const struct moe_layer *l, int64_t n, const struct route_training *t,
                            struct routing *r)
 {
