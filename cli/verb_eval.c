@@ -113,8 +113,6 @@ static int eval_all(cadre_model *m, const struct texts *files, cadre_eval_option
 {
     struct totals sum = {0};
     json_t *list = json_array();
-    if (!c->json)
-        printf("%-32s %9s %10s %9s %6s %8s\n", "file", "bits/byte", "perplexity", "tokens", "load", "even");
     int status = EXIT_DONE;
     for (int i = 0; i < files->n && status == EXIT_DONE; i++) {
         struct watch w = {files->at[i], c->quiet, map};
@@ -127,8 +125,11 @@ static int eval_all(cadre_model *m, const struct texts *files, cadre_eval_option
         status = eval_file(m, files->at[i], o, &sum, &r);
         if (status == EXIT_DONE && c->json)
             json_array_append_new(list, file_json(files->at[i], &r));
-        else if (status == EXIT_DONE)
+        else if (status == EXIT_DONE) {
+            if (i == 0)
+                printf("%-32s %9s %10s %9s %6s %8s\n", "file", "bits/byte", "perplexity", "tokens", "load", "even");
             print_row(files->at[i], &r);
+        }
         cadre_eval_result_free(&r);
     }
     double bits = bits_per_byte(sum.nats, sum.bytes), perplexity = exp(sum.nats / (double)sum.tokens);

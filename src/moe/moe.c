@@ -111,7 +111,7 @@ static void to_slices(struct op_ctx *c, const struct moe_layer *l, const struct 
 {
     *out = *r;
     int ffn = n_ffn(l), each = l->slice_start ? l->max_slices : 1;
-    if (ffn == l->router.n_expert && each == 1 && !l->slice_start)
+    if (ffn == l->router.n_expert && !l->slice_start)
         return;
     int64_t slots = tensor_rows(r->score) * r->k;
     out->k = r->k * each;
