@@ -379,6 +379,7 @@ void kernels_init_generic(struct kernels *k)
         .attn = {.span_add = span_add, .softmax_back = softmax_back},
         .delta = {.step = delta_step},
     };
+    cache_kernels_generic(k->attn.cache);
     for (int t = 0; t < DTYPE_COUNT; t++)
         k->decode[t] = dtype_info((enum dtype)t)->decode;
 }

@@ -3,6 +3,7 @@
 #define MAX_STRIPS 4
 
 #include "kernel/attn_simd.h"
+#include "kernel/cache_simd.h"
 #include "kernel/decode_simd.h"
 #include "kernel/delta_simd.h"
 #include "kernel/gemm_simd.h"
