@@ -154,7 +154,7 @@ static void scale_iq4_xs(const uint16_t *half, const uint8_t *byte, int g, float
 /* ---- the table */
 
 #define ROW(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales)       \
-    [DTYPE_##type] = {unit, sub,  half,  n_half, byte,    n_byte,        low,                                          \
+    [DTYPE_##type] = {unit, sub,   half,   n_half,  byte,          n_byte,        low,                                 \
                       high, table, offset, has_min, codes_##codes, scale_##scales},
 static const struct block_layout layouts[DTYPE_COUNT] = {BLOCK_FORMATS(ROW)};
 

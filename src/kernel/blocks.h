@@ -54,8 +54,9 @@ struct block_layout {
     void (*scale)(const uint16_t *half, const uint8_t *byte, int g, float *scale, float *min);
 };
 
-/* The rows: X(name in enum dtype, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes,
- * scales). blocks.c makes the table of them; each level makes its kernels, with a function of its own for `scales`. */
+/* The rows: X(name in enum dtype, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min,
+ * codes, scales). blocks.c makes the table of them; each level makes its kernels, with a function of its own for
+ * `scales`. */
 #define BLOCK_FORMATS(X)                                                                                               \
     X(Q4_0, q4_0, 32, 32, 0, 1, 0, 0, 4, 0, NULL, -8, false, after_2, half)                                            \
     X(Q4_1, q4_1, 32, 32, 0, 2, 0, 0, 4, 0, NULL, 0, true, q4_1, half_min)                                             \

@@ -509,9 +509,9 @@ INLINE void panel_tile(int rows, int strips, int sub, bool has_min, const struct
         UNROLL for (int s = 0; s < strips; s++)
         {
             struct scales sc = {v_load(p->scale[s] + at / sub * STRIP), v_load(p->min[s] + at / sub * STRIP)};
-            UNROLL for (int r = 0; r < rows; r++) finish_group(&acc[r][s], sc, has_min, sum[r][s],
-                                                               d->a.grid[(r * ld + at) / GRID_BLOCK],
-                                                               d->a.sum + (r * ld + at) / GRID_SUM, sub);
+            UNROLL for (int r = 0; r < rows; r++)
+                finish_group(&acc[r][s], sc, has_min, sum[r][s], d->a.grid[(r * ld + at) / GRID_BLOCK],
+                             d->a.sum + (r * ld + at) / GRID_SUM, sub);
         }
     }
     sums_store(rows, strips, GRID_STRIPS, acc[0], d->c, d->ldc, d->n);
@@ -527,10 +527,16 @@ typedef void panel_fn(const struct panel *p, const struct grid_job *d);
     }
 #if GRID_STRIPS == 2
 #define PANEL_ROW(rows, sub, min) PANEL_TILE(rows, 1, sub, min) PANEL_TILE(rows, 2, sub, min)
-#define PANEL_NAMES(rows, sub, min) {panel_##rows##x1_##sub##_##min, panel_##rows##x2_##sub##_##min}
+#define PANEL_NAMES(rows, sub, min)                                                                                    \
+    {                                                                                                                  \
+        panel_##rows##x1_##sub##_##min, panel_##rows##x2_##sub##_##min                                                 \
+    }
 #else
 #define PANEL_ROW(rows, sub, min) PANEL_TILE(rows, 1, sub, min)
-#define PANEL_NAMES(rows, sub, min) {panel_##rows##x1_##sub##_##min}
+#define PANEL_NAMES(rows, sub, min)                                                                                    \
+    {                                                                                                                  \
+        panel_##rows##x1_##sub##_##min                                                                                 \
+    }
 #endif
 #define PANEL_KIND(sub, min) PANEL_ROW(1, sub, min) PANEL_ROW(2, sub, min) PANEL_ROW(4, sub, min) PANEL_LAST(sub, min)
 #if GRID_ROWS == 6
@@ -538,7 +544,10 @@ typedef void panel_fn(const struct panel *p, const struct grid_job *d);
 #define PANEL_LAST_NAMES(sub, min) PANEL_NAMES(6, sub, min)
 #else
 #define PANEL_LAST(sub, min)
-#define PANEL_LAST_NAMES(sub, min) {0}
+#define PANEL_LAST_NAMES(sub, min)                                                                                     \
+    {                                                                                                                  \
+        0                                                                                                              \
+    }
 #endif
 #define PANEL_KIND_NAMES(sub, min)                                                                                     \
     {                                                                                                                  \
@@ -553,7 +562,8 @@ static panel_fn *const panel_tiles[2][2][4][GRID_STRIPS] = {{PANEL_KIND_NAMES(16
                                                             {PANEL_KIND_NAMES(32, 0), PANEL_KIND_NAMES(32, 1)}};
 
 /* All rows over a panel whose first row, panel of k and outputs d describes. */
-static void panel_rows(int64_t m, int strips, const struct panel *p, struct grid_job d, panel_fn *const tiles[][GRID_STRIPS])
+static void panel_rows(int64_t m, int strips, const struct panel *p, struct grid_job d,
+                       panel_fn *const tiles[][GRID_STRIPS])
 {
     while (m > 0) {
         int i = GRID_ROWS == 6 && m >= 6 ? 3 : m >= 4 ? 2 : m >= 2 ? 1 : 0, rows = i < 3 ? 1 << i : 6;
@@ -634,22 +644,30 @@ static void grid_product(const struct block_layout *f, int64_t m, int64_t n_vali
         few_f32(rows, strips, job, block_##name);                                                                      \
     }
 #if MAX_STRIPS == 4
-#define FEW_F32(name) FEW_F32_FN(name, 1, 1) FEW_F32_FN(name, 2, 1) FEW_F32_FN(name, 4, 1)                             \
-    FEW_F32_FN(name, 1, 4) FEW_F32_FN(name, 2, 4) FEW_F32_FN(name, 4, 4)
-#define WIDE(name) {f32_##name##_1x4, f32_##name##_2x4, f32_##name##_4x4}
+#define FEW_F32(name)                                                                                                  \
+    FEW_F32_FN(name, 1, 1)                                                                                             \
+    FEW_F32_FN(name, 2, 1) FEW_F32_FN(name, 4, 1) FEW_F32_FN(name, 1, 4) FEW_F32_FN(name, 2, 4) FEW_F32_FN(name, 4, 4)
+#define WIDE(name)                                                                                                     \
+    {                                                                                                                  \
+        f32_##name##_1x4, f32_##name##_2x4, f32_##name##_4x4                                                           \
+    }
 #else
 #define FEW_F32(name) FEW_F32_FN(name, 1, 1) FEW_F32_FN(name, 2, 1) FEW_F32_FN(name, 4, 1)
-#define WIDE(name) {0}
+#define WIDE(name)                                                                                                     \
+    {                                                                                                                  \
+        0                                                                                                              \
+    }
 #endif
 
-#define BLOCK_CONSTANTS(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales) \
+#define BLOCK_CONSTANTS(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes,   \
+                        scales)                                                                                        \
     static const struct block_format block_##name = {unit, sub, n_half, n_byte, low, high, has_min, scales_##scales};
 BLOCK_FORMATS(BLOCK_CONSTANTS)
 
 #define GRID_FUNCTIONS(type, name, ...)                                                                                \
-    FEW_FN(name, 1) FEW_FN(name, 2) FEW_FN(name, 4)                                                                    \
-    static __attribute__((noinline)) void panel_##name(const struct tables *t, const char *strip, int64_t k,           \
-                                                       int64_t k0, int64_t n, struct panel *to, int at)                \
+    FEW_FN(name, 1)                                                                                                    \
+    FEW_FN(name, 2) FEW_FN(name, 4) static __attribute__((noinline)) void panel_##name(                                \
+        const struct tables *t, const char *strip, int64_t k, int64_t k0, int64_t n, struct panel *to, int at)         \
     {                                                                                                                  \
         unpack_panel(t, strip, k, k0, n, to, at, block_##name);                                                        \
     }                                                                                                                  \
@@ -691,7 +709,8 @@ static void f32_product(const struct block_layout *f, int64_t m, int64_t n_valid
     static void f32_##name(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b,          \
                            float *c, int64_t ldc, bool accumulate)                                                     \
     {                                                                                                                  \
-        static grid_fn *const few[3] = {f32_##name##_1x1, f32_##name##_2x1, f32_##name##_4x1}, *const wide[3] = WIDE(name); \
+        static grid_fn *const few[3] = {f32_##name##_1x1, f32_##name##_2x1, f32_##name##_4x1}, *const wide[3] =        \
+                                                                                                   WIDE(name);         \
         struct grid_job d = {.k = k, .x = a, .ldx = lda, .strip = b, .c = c, .ldc = ldc, .accumulate = accumulate};    \
         f32_product(block_layout(DTYPE_##type), m, n_valid, d, strip_bytes_of(block_##name, k), few, wide);            \
     }                                                                                                                  \

@@ -11,8 +11,7 @@
 #define UNROLL _Pragma("unroll")
 #endif
 
-INLINE void sums_load(int rows, int strips, int most, v16 *acc, const float *c, int64_t ldc, int64_t n,
-                      bool accumulate)
+INLINE void sums_load(int rows, int strips, int most, v16 *acc, const float *c, int64_t ldc, int64_t n, bool accumulate)
 {
     UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < strips; s++) acc[r * most + s] =
         !accumulate           ? v_set1(0)

@@ -11,7 +11,7 @@ struct linear {
     const struct weight *w;
     const struct grid_rows *grid; /* x on a grid, while a forward that wants it runs */
     const int64_t *offset;        /* NULL: all rows through the only expert, or */
-    bool heads;            /* through every one, by columns */
+    bool heads;                   /* through every one, by columns */
 };
 
 static int64_t experts(const struct linear *l)

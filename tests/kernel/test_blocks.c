@@ -99,8 +99,8 @@ static void strips_have_the_bytes_and_numbers_of_their_rows(void **state)
                         packed_decode(&level[l], got + 256 * STRIP, &w.packed, strip, 256, k - 256, NULL);
                     for (int64_t lane = 0; lane < STRIP && strip * STRIP + lane < n; lane++)
                         for (int64_t i = 0; i < k; i++)
-                            assert_same(info->name, &got[i * STRIP + lane],
-                                        &w.decoded[(strip * STRIP + lane) * k + i], 1);
+                            assert_same(info->name, &got[i * STRIP + lane], &w.decoded[(strip * STRIP + lane) * k + i],
+                                        1);
                 }
             free(got);
             free_weights(&w);

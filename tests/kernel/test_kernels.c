@@ -239,7 +239,7 @@ static void rows_do_not_depend_on_their_neighbours(void **state)
     (form == 0   ? k->gemm_f32(rows, N, K, a + (from)*K, K, (float *)t.packed, out, N, false)                          \
      : form == 1 ? k->gemm_bf16(rows, N, K, ah + (from)*K, K, (uint16_t *)t.packed, out, N, false)                     \
      : form == 2 ? k->gemm_w[DTYPE_F16](rows, N, K, a + (from)*K, K, t.packed, out, N, false)                          \
-                  : k->gemm_w[DTYPE_BF16](rows, N, K, a + (from)*K, K, t.packed, out, N, false))
+                 : k->gemm_w[DTYPE_BF16](rows, N, K, a + (from)*K, K, t.packed, out, N, false))
                 RUN(m, 0, together);
                 for (int i = 0; i<m; i += m> 64 ? 37 : 1) {
                     RUN(1, i, alone);
