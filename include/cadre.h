@@ -382,8 +382,9 @@ typedef struct cadre_train_progress {
     int64_t step, tokens, tokens_total;
     double loss; /* nats per token: of this step; eval: of the held-out tokens */
     double lr, grad_norm, tokens_per_s;
-    double load_max_mean;  /* tokens of the busiest expert / mean, worst layer, this step: 1 is even */
-    double load_entropy;   /* of the load in nats, mean over MoE layers, this step: at most ln(experts) */
+    double load_max_mean;  /* tokens of the busiest expert / mean, worst layer, this step: 1 is even; light experts,
+                              which  compute nothing, do not count */
+    double load_entropy;   /* of that load in nats, mean over MoE layers, this step: at most ln(experts) */
     double router_entropy; /* of single tokens' routing scores in nats, mean over tokens (of the step's last
                               micro-batch) and MoE layers */
     uint64_t memory;       /* bytes planned: weights, gradients, optimizer, activations of a micro-batch */
@@ -392,7 +393,10 @@ typedef struct cadre_train_progress {
     const int64_t *load;
     int64_t n_layers, n_experts;
     double bits_per_byte; /* eval: of all held-out text looked at */
-    int n_domains;        /* eval: held-out bits per byte of each domain, NaN if it has none */
+    /* eval, counted from the decisions on that text: experts that compute for a token in a MoE layer (light ones do
+     * not, turns of a chain and heads add up), NaN without; and FLOPs of a token's forward pass */
+    double active_experts, active_flops;
+    int n_domains; /* eval: held-out bits per byte of each domain, NaN if it has none */
     const char *const *domain_names;
     const double *domain_bits;
 } cadre_train_progress;

@@ -126,6 +126,11 @@ static int64_t heads(const struct spec *s)
     return s->moe_heads > 1 ? s->moe_heads : 1;
 }
 
+int spec_slices_of(const struct spec *s, int i)
+{
+    return i < s->n_expert ? slices_of(s, i) : 0;
+}
+
 int64_t spec_slots(const struct spec *s)
 {
     return s->router.k * heads(s) * (s->chain > 1 ? s->chain : 1);
