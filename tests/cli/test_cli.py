@@ -302,8 +302,15 @@ class Cli(unittest.TestCase):
         j = self.json("bench", self.tiny, "-p", 16, "-n", 4, "-r", 2)
         for key in ("prompt_tokens_per_s", "tokens_per_s"):
             self.assertTrue(0 < j[key]["min"] <= j[key]["median"] <= j[key]["max"])
-        for key in ("bandwidth_share", "read_bandwidth", "compute_share", "bytes_per_token"):
+        for key in ("bandwidth_share", "read_bandwidth", "compute_share"):
             self.assertGreater(j[key], 0)
+        # Every matrix but the embedding; of the experts the chosen ones. Rows fill strips of 16.
+        model, want = self.json("inspect", self.tiny, "--tensors"), 0
+        for t in model["tensors"]:
+            if len(t["shape"]) > 1 and t["name"] != "token_embd.weight":
+                k, n = t["shape"][:2]
+                want += 4 * k * -(-n // 16) * 16 * (model["experts_used"] if "_exps" in t["name"] else 1)
+        self.assertEqual(j["bytes_per_token"], want)
 
     def test_doctor(self):
         j = self.json("doctor")
