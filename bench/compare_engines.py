@@ -6,8 +6,8 @@
 Engines: cadre (`cadre bench`), llama.cpp (the libraries of tests/peer, tools/setup peer; mapped file, repacked weights and
 flash attention as it chooses by itself), and with --ik a built ik_llama.cpp (its llama-bench) as it is by default, `ik`, and
 with its weights repacked at load, `ik-rtr`. A turn asks each engine once, in a process of its own: it loads the file, warms
-up with a whole prompt, then a prompt of random ids is timed, and after it single tokens. All engines have the same threads, lengths
-and, unless --kv says otherwise for cadre, keys and values in F16. Reported are medians, least and most over the turns, the
+up with a whole prompt, then a prompt of random ids is timed, and after it single tokens. All engines have the same threads and lengths,
+keys and values in F16 and rounded activations, unless --cadre-options says otherwise. Reported are medians, least and most over the turns, the
 most memory resident, and cadre's speed as a multiple of each other engine's: the median of the ratios inside a turn, where
 drift of the machine cancels out.
 
@@ -204,8 +204,8 @@ def table(figures):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("--cadre", type=Path, default=ROOT / "build/cadre")
-    parser.add_argument("--cadre-options", default="", help="further options of cadre bench")
+    parser.add_argument("--cadre", type=lambda path: Path(path).resolve(), default=ROOT / "build/cadre")
+    parser.add_argument("--cadre-options", default="--act auto --kv f16", help="of cadre bench (--act auto --kv f16)")
     parser.add_argument("--ik", type=Path, help="folder of a built ik_llama.cpp")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, help="which, in this order")
     parser.add_argument("-p", "--prompt", type=int, default=512)
