@@ -666,8 +666,10 @@ BLOCK_FORMATS(BLOCK_CONSTANTS)
 
 #define GRID_FUNCTIONS(type, name, ...)                                                                                \
     FEW_FN(name, 1)                                                                                                    \
-    FEW_FN(name, 2) FEW_FN(name, 4) static __attribute__((noinline)) void panel_##name(                                \
-        const struct tables *t, const char *strip, int64_t k, int64_t k0, int64_t n, struct panel *to, int at)         \
+    FEW_FN(name, 2)                                                                                                    \
+    FEW_FN(name, 4)                                                                                                    \
+    static __attribute__((noinline)) void panel_##name(const struct tables *t, const char *strip, int64_t k,           \
+                                                       int64_t k0, int64_t n, struct panel *to, int at)                \
     {                                                                                                                  \
         unpack_panel(t, strip, k, k0, n, to, at, block_##name);                                                        \
     }                                                                                                                  \
