@@ -16,6 +16,9 @@ cadre_generate_options cadre_generate_options_default(void)
     return (cadre_generate_options){.max_tokens = 128, .top_p = 1, .kv = "f32", .act = "f32"};
 }
 
+/* Bytes of text that there is room for from the start, so that steps allocate nothing; longer texts grow. */
+enum { TEXT_PER_TOKEN = 8 };
+
 /* One generation under way. */
 struct job {
     struct cadre_model *m;
@@ -101,6 +104,8 @@ static cadre_err open_job(struct job *j, const char *prompt, cadre_error *err)
     j->ids = malloc(((size_t)min_i64(j->o->max_tokens, so.n_ctx) + 1) * sizeof *j->ids);
     j->candidates = malloc((size_t)spec->n_vocab * sizeof *j->candidates);
     CHECK(err, j->ids && j->candidates, CADRE_E_MEMORY, "no memory for a generation");
+    TRY(text_builder_reserve(&j->text, (size_t)min_i64(j->o->max_tokens, so.n_ctx) * TEXT_PER_TOKEN, err));
+    j->text.p[0] = 0;
     if (j->lent) {
         CHECK(err, !so.all_logits && !so.routing, CADRE_E_ARG, "logits and routing: not offered over a kept session");
         j->reused = (size_t)session_rewind(j->session, (int64_t)j->reused);
@@ -164,12 +169,9 @@ static cadre_err add_text(struct job *j, int32_t id, cadre_error *err)
     if (!j->m->tokenizer)
         return CADRE_OK;
     size_t n = tokenizer_piece(j->m->tokenizer, id, !j->o->hide_special, &piece), old = j->text.n;
-    char *whole = malloc(n + 4);
-    CHECK(err, whole, CADRE_E_MEMORY, "no memory for text");
-    n = utf8_stream_push(&j->utf8, piece, n, whole);
-    cadre_err rc = text_builder_add(&j->text, whole, n, err);
-    free(whole);
-    TRY(rc);
+    TRY(text_builder_reserve(&j->text, n + UTF8_STREAM_EXTRA, err));
+    j->text.n += utf8_stream_push(&j->utf8, piece, n, j->text.p + j->text.n);
+    j->text.p[j->text.n] = 0;
     if (j->o->stop) {
         size_t back = strlen(j->o->stop) - 1, from = old > back ? old - back : 0;
         char *hit = memmem(j->text.p + from, j->text.n - from, j->o->stop, back + 1);
@@ -263,8 +265,6 @@ cadre_err generate_over(struct session *session, size_t reused, struct cadre_mod
     double start = 0, middle = 0;
     int64_t fed = 0;
     cadre_err rc = open_job(&j, prompt, err);
-    if (rc == CADRE_OK)
-        rc = text_builder_add(&j.text, "", 0, err);
     start = clock_now();
     if (rc == CADRE_OK)
         rc = feed_prompt(&j, &logits, err);

@@ -19,7 +19,8 @@ struct text_builder {
     size_t n, room;
 };
 
-static inline cadre_err text_builder_add(struct text_builder *b, const char *p, size_t n, cadre_error *err)
+/* Room for n more bytes and the 0. */
+static inline cadre_err text_builder_reserve(struct text_builder *b, size_t n, cadre_error *err)
 {
     if (b->n + n + 1 > b->room) {
         size_t room = 2 * (b->n + n) + 64;
@@ -32,6 +33,12 @@ static inline cadre_err text_builder_add(struct text_builder *b, const char *p, 
         b->p = grown;
         b->room = room;
     }
+    return CADRE_OK;
+}
+
+static inline cadre_err text_builder_add(struct text_builder *b, const char *p, size_t n, cadre_error *err)
+{
+    TRY(text_builder_reserve(b, n, err));
     memcpy(b->p + b->n, p, n);
     b->n += n;
     b->p[b->n] = 0;

@@ -5,6 +5,7 @@
 
 #include "engine/memory.h"
 #include "file/folder.h"
+#include "model/experts.h"
 #include "model/source.h"
 #include "model/attention.h"
 
@@ -137,18 +138,16 @@ static uint64_t matrix_bytes(const struct weight *w)
 
 uint64_t runtime_bytes_per_token(const struct model *m)
 {
-    uint64_t sum = 0;
+    double sum = 0; /* a mean: of a token's slots, light experts take their share */
     for (int64_t i = 0; i < m->n_params; i++) {
         const struct param *p = &m->params[i];
         const struct weight *w = param_weight(m, p);
         if (!w)
             continue;
-        uint64_t matrices = (p->def->flags & TENSOR_BY_EXPERT) ? (uint64_t)m->spec.router.k
-                            : w->n_expert                      ? (uint64_t)w->n_expert
-                                                               : 1;
-        sum += matrices * matrix_bytes(w);
+        double matrices = spec_tensor_uses(&m->spec, p->def, p->layer) * (double)(w->n_expert ? w->n_expert : 1);
+        sum += matrices * (double)matrix_bytes(w);
     }
-    return sum;
+    return (uint64_t)(sum + 0.5);
 }
 
 /* ---- text ---------------------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 #include "engine/sampler.h"
 
 #include <math.h>
-#include <stdlib.h>
+#include <stdbool.h>
 
 cadre_err sampling_check(const struct sampling *s, cadre_error *err)
 {
@@ -23,13 +23,59 @@ static int32_t largest(const real *logits, int64_t n)
     return best;
 }
 
-/* Falling value, then rising id: one order for every run and library. */
-static int by_value(const void *a, const void *b)
+/* Falling value, then rising id: one order for every run. */
+static bool before(struct candidate a, struct candidate b)
 {
-    const struct candidate *x = a, *y = b;
-    return x->p != y->p ? (x->p < y->p) - (x->p > y->p) : (x->id > y->id) - (x->id < y->id);
+    return a.p != b.p ? a.p > b.p : a.id < b.id;
 }
 
+static void sift_down(struct candidate *c, int64_t n, int64_t i)
+{
+    struct candidate moved = c[i];
+    for (int64_t child; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && before(c[child + 1], c[child]))
+            child++;
+        if (!before(c[child], moved))
+            break;
+        c[i] = c[child];
+    }
+    c[i] = moved;
+}
+
+static void heap_make(struct candidate *c, int64_t n)
+{
+    for (int64_t i = n / 2; i-- > 0;)
+        sift_down(c, n, i);
+}
+
+/* The first one moves to c[n - 1]; the others stay a heap. */
+static struct candidate heap_pop(struct candidate *c, int64_t n)
+{
+    struct candidate first = c[0];
+    c[0] = c[n - 1];
+    c[n - 1] = first;
+    sift_down(c, n - 1, 0);
+    return first;
+}
+
+/* Logits to odds against the best one, without those below min-p; their sum. */
+static double odds(const struct sampling *s, struct candidate *c, int64_t *n, double best)
+{
+    double sum = 0;
+    int64_t m = 0;
+    for (int64_t i = 0; i < *n; i++) {
+        float p = (float)exp((c[i].p - best) / s->temperature);
+        if (p < s->min_p)
+            continue;
+        c[m++] = (struct candidate){c[i].id, p};
+        sum += p;
+    }
+    *n = m;
+    return sum;
+}
+
+/* Candidates are put in order only as far as a truncation asks: a vocabulary is long, what top-k or top-p keep is
+ * short. What is kept gathers at the end of the array. */
 int32_t sample(const struct sampling *s, struct rng *rng, const real *logits, int64_t n, struct candidate *c)
 {
     int32_t best = largest(logits, n);
@@ -39,25 +85,22 @@ int32_t sample(const struct sampling *s, struct rng *rng, const real *logits, in
     for (int64_t i = 0; i < n; i++)
         if (!isnan(logits[i]))
             c[m++] = (struct candidate){(int32_t)i, (float)logits[i]};
-    qsort(c, (size_t)m, sizeof *c, by_value);
-    if (s->top_k > 0 && m > s->top_k)
+    if (s->top_k > 0 && m > s->top_k) {
+        heap_make(c, m);
+        for (int64_t i = 0; i < s->top_k; i++)
+            heap_pop(c, m - i);
+        c += m - s->top_k;
         m = s->top_k;
-    double sum = 0, top = c[0].p;
-    for (int64_t i = 0; i < m; i++) {
-        c[i].p = (float)exp((c[i].p - top) / s->temperature); /* the best one is 1 */
-        if (c[i].p < s->min_p) {
-            m = i;
-            break;
-        }
-        sum += c[i].p;
     }
-    double kept = 0;
-    for (int64_t i = 0; i < m; i++) {
-        kept += c[i].p;
-        if (kept >= s->top_p * sum) {
-            m = i + 1;
-            break;
-        }
+    double kept = odds(s, c, &m, (double)logits[best]);
+    if (s->top_p < 1) {
+        double sum = kept;
+        int64_t taken = 0;
+        heap_make(c, m);
+        for (kept = 0; taken < m && kept < s->top_p * sum; taken++)
+            kept += heap_pop(c, m - taken).p;
+        c += m - taken;
+        m = taken;
     }
     double u = rng_uniform(rng) * kept;
     for (int64_t i = 0; i < m; i++) {
@@ -65,5 +108,5 @@ int32_t sample(const struct sampling *s, struct rng *rng, const real *logits, in
         if (u < 0)
             return c[i].id;
     }
-    return c[m - 1].id;
+    return best; /* rounding left a rest */
 }

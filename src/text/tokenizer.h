@@ -79,8 +79,9 @@ struct utf8_stream {
     unsigned char held[4];
     int n;
 };
-/* Append bytes; out has room for n + 4; returns how many bytes are complete now. Bytes that cannot begin or continue a
- * character are passed through as they are. `utf8_stream_flush` gives what is held at the end. */
+enum { UTF8_STREAM_EXTRA = 4 };
+/* Append bytes; out has room for n + UTF8_STREAM_EXTRA; returns how many bytes are complete now. Bytes that cannot
+ * begin or continue a character are passed through as they are. `utf8_stream_flush` gives what is held at the end. */
 size_t utf8_stream_push(struct utf8_stream *s, const char *p, size_t n, char *out);
 size_t utf8_stream_flush(struct utf8_stream *s, char *out);
 
