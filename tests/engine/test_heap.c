@@ -68,7 +68,7 @@ static void sessions_call_no_heap(void **state)
     sessions_feed_without(tiny_file(*state, "dense.gguf", (struct tiny_options){.dense = true}),
                           (struct session_options){.kv = DTYPE_F32});
     sessions_feed_without(tiny_file(*state, "recurrent.gguf", (struct tiny_options){.recurrent = true}),
-                          (struct session_options){.kv = DTYPE_F32, .marks = true});
+                          (struct session_options){.kv = DTYPE_F32, .marks = 1});
 }
 
 struct told {

@@ -213,7 +213,7 @@ static void states_go_back_to_the_mark_or_to_the_start(void **state)
     advance(kv, 1, 0, 9, 9);
     assert_int_equal(kv_rewind(kv, 0, 2), 0); /* nothing is marked */
     advance(kv, 0, 0, 3, 3);
-    kv_mark(kv, 0);
+    kv_mark(kv, 0, 0);
     advance(kv, 0, 3, 4, 7);
     assert_int_equal(kv_rewind(kv, 0, 7), 7); /* where it is */
     assert_int_equal(kv_rewind(kv, 0, 5), 3);
@@ -232,7 +232,7 @@ static void keys_alone_go_back_anywhere(void **state)
 {
     (void)state;
     struct kv_cache *kv = cache(DTYPE_F32);
-    kv_mark(kv, 0);
+    kv_mark(kv, 0, 0);
     assert_int_equal(kv_rewind(kv, 0, 7), 7);
     kv_free(kv);
 }
