@@ -49,13 +49,16 @@ static cadre_err same_vocabulary(const struct cadre_model *m, const struct cadre
     for (int64_t i = 0; i < n_tokens; i++) {
         const char *p, *q;
         size_t n_p = tokenizer_piece(a, (int32_t)i, true, &p), n_q = tokenizer_piece(b, (int32_t)i, true, &q);
-        CHECK(err,
-              n_p == n_q && memcmp(p, q, n_p) == 0 &&
-                  tokenizer_is_end(a, (int32_t)i) == tokenizer_is_end(b, (int32_t)i),
-              CADRE_E_ARG,
+        CHECK(err, n_p == n_q && memcmp(p, q, n_p) == 0, CADRE_E_ARG,
               "draft model %s: expected the vocabulary of the model it drafts for, but token %lld is '%.*s' there and "
               "'%.*s' here; choose a model of the same series, or draft by ngram",
               draft->path, (long long)i, (int)(n_p < 64 ? n_p : 64), p, (int)(n_q < 64 ? n_q : 64), q);
+        bool ends = tokenizer_is_end(a, (int32_t)i);
+        CHECK(err, ends == tokenizer_is_end(b, (int32_t)i), CADRE_E_ARG,
+              "draft model %s: token %lld ends a text %s, but not %s; choose a model of the same series, or draft by "
+              "ngram",
+              draft->path, (long long)i, ends ? "in the model it drafts for" : "here",
+              ends ? "here" : "in the model it drafts for");
     }
     return CADRE_OK;
 }
@@ -97,7 +100,9 @@ static void begin(void *self, uint64_t seed)
 static double cost(const void *self)
 {
     const struct draft_model *d = self;
-    return (double)runtime_bytes_per_token(d->m->model);
+    const struct spec *spec = &d->m->model->spec;
+    return (double)runtime_bytes_per_token(d->m->model) + (double)spec->n_layer * DRAFT_LAYER_BYTES +
+           2.0 * (double)spec_count(spec).active_parameters / DRAFT_FLOP_PER_BYTE;
 }
 
 static cadre_err feed(struct draft_model *d, const int32_t *token, int64_t n, const real **logits, cadre_error *err)

@@ -37,8 +37,8 @@ struct drafter {
     void (*close)(void *self);
     /* Another text begins. What is drawn depends on the seed, whatever came before. */
     void (*begin)(void *self, uint64_t seed);
-    /* Bytes that drafting a token reads. 0: nothing worth counting, so there is always a draft, and its length is
-     * chosen when it is there. */
+    /* What drafting a token costs, in bytes as in struct draft_cost. 0: nothing worth counting, so there is always a
+     * draft, and its length is chosen when it is there. */
     double (*cost)(const void *self);
     /* 1 … max tokens to follow the text, or none. Allocates nothing. */
     cadre_err (*propose)(void *self, const struct draft_text *text, int max, struct draft *out, cadre_error *err);

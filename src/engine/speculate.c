@@ -8,9 +8,6 @@
 #include "base/checked.h"
 #include "model/experts.h"
 
-/* Multiply-adds that a machine does while it reads a byte of weights: what a further row costs, in bytes. A constant,
- * so that lengths, and with them sampled text, are the same on every machine. bench/speculate.py measures it. */
-static const double FLOP_PER_BYTE = 8;
 /* A drafter that costs and seems useless is tried again after so many passes. */
 enum { RETRY = 32, USUAL_MOST = 8 };
 
@@ -157,10 +154,11 @@ static cadre_err open_speculation(struct speculation *sp, struct cadre_model *m,
     sp->of_id = calloc((size_t)sp->n_vocab, sizeof *sp->of_id);
     CHECK(err, sp->candidates && sp->of_id, CADRE_E_MEMORY, "no memory for speculative decoding");
     TRY(sp->row->open(&sp->self, &setup, err));
+    const struct spec *spec = &m->model->spec;
     sp->cost = (struct draft_cost){
-        .dense = runtime_dense_bytes(m->model),
+        .dense = runtime_dense_bytes(m->model) + (double)spec->n_layer * DRAFT_LAYER_BYTES,
         .expert = sp->reads.mean,
-        .row = 2.0 * (double)spec_count(&m->model->spec).active_parameters / FLOP_PER_BYTE,
+        .row = 2.0 * (double)spec_count(spec).active_parameters / DRAFT_FLOP_PER_BYTE,
         .draft = sp->row->cost(sp->self),
     };
     return CADRE_OK;
@@ -330,4 +328,9 @@ cadre_err speculation_step(struct speculation *sp, struct session *s, const int3
 void speculation_stats(const struct speculation *sp, cadre_draft_stats *out)
 {
     *out = sp->stats;
+}
+
+const struct draft_reads *speculation_reads(const struct speculation *sp)
+{
+    return &sp->reads;
 }

@@ -27,5 +27,7 @@ cadre_err speculation_step(struct speculation *sp, struct session *s, const int3
                            const struct sampling *sampling, struct rng *rng, int32_t out[DRAFT_MOST + 1], int *n_out,
                            cadre_error *err);
 void speculation_stats(const struct speculation *sp, cadre_draft_stats *out);
+/* What the planner of lengths has been told of experts. */
+const struct draft_reads *speculation_reads(const struct speculation *sp);
 
 #endif

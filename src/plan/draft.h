@@ -59,8 +59,13 @@ void draft_reads_begin(struct draft_reads *r);
 
 /* ---- the length ---- */
 
+/* What a pass costs besides the bytes it reads, as the bytes that are read meanwhile: for each layer, in which threads
+ * wait for each other some ten times, and for each multiply-add of a row. Measured once (docs/PERFORMANCE.md, 100 µs
+ * and 200 GFLOP/s at 20 GB/s) and constant, because lengths must not depend on the machine. */
+enum { DRAFT_LAYER_BYTES = 2000000, DRAFT_FLOP_PER_BYTE = 10 };
+
 struct draft_cost {
-    double dense;         /* bytes that a pass reads whatever its tokens: attention, shared experts, output matrix */
+    double dense; /* of a pass whatever its tokens: its layers, and bytes of attention, shared experts, output */
     const double *expert; /* [n] bytes of experts that a pass over n tokens reads */
     double row;           /* what the arithmetic of one more token costs, as the bytes that are read meanwhile */
     double draft;         /* what the drafter costs for a token, likewise */
