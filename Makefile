@@ -29,6 +29,7 @@ test: build
 	@tools/setup peer || echo "the peer test will be skipped"
 	@tools/setup jinja || echo "the test of chat templates against Jinja2 will be skipped"
 	@tools/setup tokenizers || echo "the tokenizers test will be skipped"
+	@tools/setup valgrind || echo "the tests under valgrind will be skipped"
 	meson test -C $(BUILD) --print-errorlogs
 
 bench: build
@@ -48,7 +49,7 @@ fuzz: | .setup-done
 cov: | .setup-done
 	tools/setup cov
 	[ -d build-cov ] || meson setup build-cov -Db_coverage=true --buildtype=debug
-	meson test -C build-cov --print-errorlogs -t 4 --no-suite peer --no-suite tools
+	meson test -C build-cov --print-errorlogs -t 4 --no-suite peer --no-suite tools --no-suite memcheck
 	gcovr --root . --filter src/ --filter cli/ --gcov-ignore-parse-errors build-cov/libcadre-internal.a.p build-cov/cadre.p
 
 format:

@@ -47,14 +47,17 @@ static int run(const struct verb *v, int argc, char **argv)
         {"--prompt-tokens", 'p', OPTION_INT, &prompt, "N", "prompt tokens (512)", 1, 1e6},
         {"--n", 'n', OPTION_INT, &generate, "N", "generated tokens (64)", 1, 1e6},
         {"--repeats", 'r', OPTION_INT, &repeats, "N", "interleaved repeats, or training steps (5)", 1, 100},
+        {"--kv", 0, OPTION_WORD, &o.kv, "f32|f16|bf16|q8_0", "number format of the KV cache (f32)", 0, 0},
+        {"--act", 0, OPTION_WORD, &o.act, "f32|auto", "activations; auto: 8-bit blocks for q8_0 (f32)", 0, 0},
         {"--train", 0, OPTION_TEXT, &training, "FILE", "speed of training as FILE describes, no MODEL", 0, 0},
     };
     int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, &model, argc, argv);
     if (status >= 0)
         return status;
     if (training) {
-        if (model || prompt != o.prompt || generate != o.generate || c.memory)
-            return cli_usage(v, "--train measures a description: MODEL, -p, -n and --memory cannot act");
+        cadre_bench_options d = cadre_bench_options_default();
+        if (model || prompt != d.prompt || generate != d.generate || o.kv != d.kv || o.act != d.act || c.memory)
+            return cli_usage(v, "--train measures a description: MODEL, -p, -n, --kv, --act and --memory cannot act");
         return bench_training(training, repeats, &c);
     }
     cadre_model *m = NULL;
@@ -73,17 +76,21 @@ static int run(const struct verb *v, int argc, char **argv)
         return cli_fail(&err);
     if (c.json)
         return cli_print_json(
-            json_pack("{s:o, s:o, s:f, s:f, s:f, s:f, s:I}", "prompt_tokens_per_s", spread_json(&r.prompt_tokens_per_s),
-                      "tokens_per_s", spread_json(&r.tokens_per_s), "bandwidth_share", r.bandwidth_share,
-                      "read_bandwidth", r.read_bandwidth, "compute_share", r.compute_share, "compute_roof",
-                      r.compute_roof, "bytes_per_token", (json_int_t)r.bytes_per_token));
+            json_pack("{s:o, s:o, s:f, s:f, s:I, s:f, s:f, s:f, s:s, s:I, s:I}", "prompt_tokens_per_s",
+                      spread_json(&r.prompt_tokens_per_s), "tokens_per_s", spread_json(&r.tokens_per_s),
+                      "bandwidth_share", r.bandwidth_share, "read_bandwidth", r.read_bandwidth, "read_bytes",
+                      (json_int_t)r.read_bytes, "compute_share", r.compute_share, "compute_roof", r.compute_roof,
+                      "f32_roof", r.f32_roof, "format", r.format, "bytes_per_token", (json_int_t)r.bytes_per_token,
+                      "kv_bytes_per_token", (json_int_t)r.kv_bytes_per_token));
     printf("prompt      %d tokens: %.1f tokens/s (%.1f to %.1f)\n", o.prompt, r.prompt_tokens_per_s.median,
            r.prompt_tokens_per_s.min, r.prompt_tokens_per_s.max);
-    printf("            %.0f %% of the compute roof, %.0f GFLOP/s\n", 100 * r.compute_share, 1e-9 * r.compute_roof);
+    printf("            %.0f %% of what %s products reach in cache, %.0f GFLOP/s (the f32 kernel: %.0f)\n",
+           100 * r.compute_share, r.format, 1e-9 * r.compute_roof, 1e-9 * r.f32_roof);
     printf("generation  %d tokens: %.1f tokens/s (%.1f to %.1f)\n", o.generate, r.tokens_per_s.median,
            r.tokens_per_s.min, r.tokens_per_s.max);
-    printf("            %.0f %% of the read roof, %.1f GB/s, with %s of weights a token\n", 100 * r.bandwidth_share,
-           1e-9 * r.read_bandwidth, cli_bytes((double)r.bytes_per_token));
+    printf("            %.0f %% of the read roof, %.1f GB/s over %s, with %s of weights", 100 * r.bandwidth_share,
+           1e-9 * r.read_bandwidth, cli_bytes((double)r.read_bytes), cli_bytes((double)r.bytes_per_token));
+    printf(" and %s of keys and values a token\n", cli_bytes((double)r.kv_bytes_per_token));
     return EXIT_DONE;
 }
 

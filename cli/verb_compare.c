@@ -33,20 +33,23 @@ static bool show(void *user, const cadre_experiment_progress *p)
 /* ---- the table ----------------------------------------------------------------------------------------- */
 
 struct column {
-    const char *title, *key;
+    const char *title; /* in Markdown; NULL: in the TSV alone */
+    const char *key;
     bool spread; /* mean and deviation over runs, else one number */
-    int digits;  /* after the point; -1: in bytes, -2: by thousands */
+    int digits;  /* after the point; -1: in bytes, -2: by thousands, -3: percent above the first variant */
 };
 static const struct column columns[] = {
     {"bits/byte", "bits_per_byte", true, 4},
+    {"against first", "against_first", false, -3},
     {"parameters", "parameters", false, -2},
-    {"active parameters", "active_parameters", false, -2},
-    {"FLOPs/token", "flops_per_token", false, -2},
+    {NULL, "active_parameters", false, -2},
+    {NULL, "flops_per_token", false, -2},
+    {"active FLOPs/token", "active_flops", true, -2},
     {"experts/token", "experts_per_token", true, 2},
     {"load max/mean", "load_max_mean", true, 2},
     {"routing entropy", "router_entropy", true, 2},
     {"tokens/s", "tokens_per_s", true, 0},
-    {"memory planned", "memory_planned", true, -1},
+    {NULL, "memory_planned", true, -1},
     {"memory peak", "memory_peak", true, -1},
 };
 enum { N_COLUMNS = sizeof columns / sizeof *columns };
@@ -58,6 +61,8 @@ static void cell(char out[96], const json_t *variant, const struct column *c)
     double m = json_number_value(mean);
     if (!json_is_number(mean))
         snprintf(out, 96, "–");
+    else if (c->digits == -3)
+        snprintf(out, 96, "%+.1f %%", m);
     else if (c->digits < 0)
         snprintf(out, 96, "%s", c->digits == -1 ? cli_bytes(m) : cli_count(m));
     else if (json_is_number(deviation))
@@ -70,15 +75,19 @@ static void print_markdown(FILE *f, const json_t *variants)
 {
     fprintf(f, "| variant |");
     for (int i = 0; i < N_COLUMNS; i++)
-        fprintf(f, " %s |", columns[i].title);
+        if (columns[i].title)
+            fprintf(f, " %s |", columns[i].title);
     fprintf(f, "\n|---|");
     for (int i = 0; i < N_COLUMNS; i++)
-        fprintf(f, "---:|");
+        if (columns[i].title)
+            fprintf(f, "---:|");
     for (size_t v = 0; v < json_array_size(variants); v++) {
         const json_t *variant = json_array_get(variants, v);
         fprintf(f, "\n| %s |", json_string_value(json_object_get(variant, "name")));
         for (int i = 0; i < N_COLUMNS; i++) {
             char text[96];
+            if (!columns[i].title)
+                continue;
             cell(text, variant, &columns[i]);
             fprintf(f, " %s |", text);
         }

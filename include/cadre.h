@@ -163,8 +163,9 @@ typedef struct cadre_generate_options {
     bool hide_special; /* control tokens leave no text */
     const char *stop;  /* generation ends before this text would appear; NULL: none */
     const char *kv;    /* "f32" (default), "f16", "bf16", "q8_0" */
-    const char *act;   /* "f32" (default), or "auto": activations rounded to blocks of 8-bit numbers before products
-                          with block-quantized weights. Lossy; what engines with integer products compute */
+    const char *act;   /* "f32" (default), or "auto": activations rounded to bf16 and a grid of 2^-12 of their
+                          block of 32 before products with block-quantized weights, which are then integer products:
+                          faster, above all on prompts. Lossy, but far less than 8-bit activations */
     /* Text as it comes, whole UTF-8 characters; false stops. */
     bool (*on_text)(void *user, const char *text, size_t n);
     /* Asked between steps; true cancels. Safe to answer from a flag that a signal handler sets. */
@@ -324,6 +325,7 @@ typedef struct cadre_spread {
 
 typedef struct cadre_bench_options {
     int prompt, generate, repeats; /* 512, 64, 5 */
+    const char *kv, *act;          /* as for cadre_generate */
     bool (*cancel)(void *user);
     void *user;
 } cadre_bench_options;
@@ -332,10 +334,16 @@ CADRE_API cadre_bench_options cadre_bench_options_default(void);
 
 typedef struct cadre_bench_result {
     cadre_spread prompt_tokens_per_s, tokens_per_s;
-    double read_bandwidth;    /* bytes/s, measured in the same run: best of 1 and all threads over 1 GiB */
-    double compute_roof;      /* FLOP/s of the f32 product kernel on operands in cache, all threads */
-    uint64_t bytes_per_token; /* weights read for one token */
-    double bandwidth_share, compute_share;
+    double read_bandwidth;       /* bytes/s, measured in the same run: best of 1 and all threads */
+    uint64_t read_bytes;         /* of a pass of that: 2 GiB, less where memory is short */
+    char format[16];             /* of most of the weights that a token reads */
+    double compute_roof;         /* FLOP/s of products in that format and with these activations, on operands in cache,
+                                    all threads */
+    double f32_roof;             /* the same of the f32 kernel alone */
+    uint64_t bytes_per_token;    /* weights read for one token */
+    uint64_t kv_bytes_per_token; /* keys, values and states, for the middle one of those generated */
+    double bandwidth_share;      /* of read_bandwidth, by generation */
+    double compute_share;        /* of compute_roof, by prompts: 2 FLOP for each active parameter */
 } cadre_bench_result;
 
 CADRE_API cadre_err cadre_bench(cadre_model *model, const cadre_bench_options *options, cadre_bench_result *out,
@@ -404,8 +412,9 @@ typedef struct cadre_train_progress {
     int64_t step, tokens, tokens_total;
     double loss; /* nats per token: of this step; eval: of the held-out tokens */
     double lr, grad_norm, tokens_per_s;
-    double load_max_mean;  /* tokens of the busiest expert / mean, worst layer, this step: 1 is even */
-    double load_entropy;   /* of the load in nats, mean over MoE layers, this step: at most ln(experts) */
+    double load_max_mean;  /* tokens of the busiest expert / mean, worst layer, this step: 1 is even; light experts,
+                              which  compute nothing, do not count */
+    double load_entropy;   /* of that load in nats, mean over MoE layers, this step: at most ln(experts) */
     double router_entropy; /* of single tokens' routing scores in nats, mean over tokens (of the step's last
                               micro-batch) and MoE layers */
     uint64_t memory;       /* bytes planned: weights, gradients, optimizer, activations of a micro-batch */
@@ -414,7 +423,10 @@ typedef struct cadre_train_progress {
     const int64_t *load;
     int64_t n_layers, n_experts;
     double bits_per_byte; /* eval: of all held-out text looked at */
-    int n_domains;        /* eval: held-out bits per byte of each domain, NaN if it has none */
+    /* eval, counted from the decisions on that text: experts that compute for a token in a MoE layer (light ones do
+     * not, turns of a chain and heads add up), NaN without; and FLOPs of a token's forward pass */
+    double active_experts, active_flops;
+    int n_domains; /* eval: held-out bits per byte of each domain, NaN if it has none */
     const char *const *domain_names;
     const double *domain_bits;
 } cadre_train_progress;

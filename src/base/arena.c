@@ -16,12 +16,21 @@
 #endif
 #endif
 
-#ifdef ARENA_ASAN
+/* Memory that nobody may touch, and memory given out, whose contents are undefined: told to ASan, or to valgrind's
+ * memcheck should the program run under it (a few instructions otherwise). */
+#if defined(ARENA_ASAN)
 #include <sanitizer/asan_interface.h>
+#define CLOSE(p, n) ASAN_POISON_MEMORY_REGION(p, n)
+#define OPEN(p, n) ASAN_UNPOISON_MEMORY_REGION(p, n)
 enum { RED_ZONE = 64 };
+#elif defined(CADRE_MEMCHECK)
+#include <valgrind/memcheck.h>
+#define CLOSE(p, n) ((void)VALGRIND_MAKE_MEM_NOACCESS(p, n))
+#define OPEN(p, n) ((void)VALGRIND_MAKE_MEM_UNDEFINED(p, n))
+enum { RED_ZONE = 0 };
 #else
-#define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
-#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#define CLOSE(p, n) ((void)(p), (void)(n))
+#define OPEN(p, n) ((void)(p), (void)(n))
 enum { RED_ZONE = 0 };
 #endif
 
@@ -35,7 +44,7 @@ cadre_err arena_init(struct arena *a, size_t size, cadre_error *err)
     CHECK(err, p != MAP_FAILED, CADRE_E_MEMORY, "cannot reserve %zu bytes of working memory: %s", size,
           strerror(errno));
     madvise(p, size, MADV_HUGEPAGE); /* a hint: its failure changes speed, not results */
-    ASAN_POISON_MEMORY_REGION(p, size);
+    CLOSE(p, size);
     a->base = p;
     a->size = size;
     return CADRE_OK;
@@ -49,7 +58,7 @@ void arena_init_measuring(struct arena *a)
 void arena_destroy(struct arena *a)
 {
     if (a->base) {
-        ASAN_UNPOISON_MEMORY_REGION(a->base, a->size);
+        OPEN(a->base, a->size);
         munmap(a->base, a->size);
     }
     *a = (struct arena){0};
@@ -69,13 +78,13 @@ void *arena_alloc(struct arena *a, size_t size)
         a->peak = a->used;
     if (a->measuring)
         return (void *)(uintptr_t)ALIGN;
-    ASAN_UNPOISON_MEMORY_REGION(a->base + at, size);
+    OPEN(a->base + at, size);
     return a->base + at;
 }
 
 void arena_reset(struct arena *a, size_t mark)
 {
     if (a->base)
-        ASAN_POISON_MEMORY_REGION(a->base + mark, a->used - mark);
+        CLOSE(a->base + mark, a->used - mark);
     a->used = mark;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/clock.h"
 
 enum { TILE_M = 24, TILE_N = 64, TILE_K = 128, TILE_TURNS = 200, BEST_OF = 5 };
@@ -45,6 +46,78 @@ cadre_err roof_products(const struct kernels *k, struct pool *pool, enum gemm_pr
     }
     arena_destroy(&a);
     return CADRE_OK;
+}
+
+enum { LINEAR_ROWS = 64, LINEAR_BYTES = 256 << 10, LINEAR_TURNS = 8 }; /* rows and strips fit a second-level cache */
+
+/* Grouped, so that every thread has work: two experts a thread, all of them the same strips. */
+struct linear_job {
+    struct op_ctx c;
+    struct weight w;
+    struct packed *expert; /* [w.n_expert] */
+    int64_t *offset;       /* [w.n_expert + 1] */
+};
+
+static double linear_turns(struct linear_job *j, struct arena *a)
+{
+    j->c.arena = a;
+    int64_t rows = j->w.n_expert * LINEAR_ROWS;
+    size_t all = arena_mark(a);
+    struct tensor *x = op_new2(&j->c, rows, j->w.k);
+    for (int64_t i = 0; !j->c.dry && i < rows * j->w.k; i++)
+        x->x[i] = (real)(i % 61) / 61 - (real)0.5;
+    size_t mark = arena_mark(a);
+    double start = clock_now();
+    for (int i = 0; i < LINEAR_TURNS; i++) {
+        op_linear_grouped(&j->c, x, &j->w, j->offset, NULL);
+        arena_reset(a, mark);
+    }
+    double seconds = clock_now() - start;
+    arena_reset(a, all);
+    return seconds;
+}
+
+static cadre_err linear_measure(struct linear_job *j, double *out, cadre_error *err)
+{
+    struct arena plan, measure, a;
+    TRY(arena_init(&plan, OP_PLAN_BYTES, err)); /* the operators' structs */
+    arena_init_measuring(&measure);
+    j->c.dry = true;
+    j->c.plan = &plan;
+    linear_turns(j, &measure);
+    arena_destroy(&plan);
+    j->c.dry = false;
+    j->c.plan = NULL;
+    TRY(arena_init(&a, measure.peak, err));
+    double flop = 2.0 * LINEAR_ROWS * (double)(j->w.n_expert * j->w.n * j->w.k) * LINEAR_TURNS;
+    *out = 0;
+    for (int i = 0; i < BEST_OF; i++)
+        *out = fmax(*out, flop / linear_turns(j, &a));
+    arena_destroy(&a);
+    return CADRE_OK;
+}
+
+cadre_err roof_linear(const struct kernels *k, struct pool *pool, const struct packed *w, bool block_activations,
+                      double *out, cadre_error *err)
+{
+    int64_t n_expert = 2 * pool_threads(pool);
+    struct packed part = *w;
+    part.n = min_i64(w->n, max_i64(1, LINEAR_BYTES / (int64_t)packed_strip_bytes(w->type, w->k)) * STRIP);
+    struct linear_job j = {.c = {.k = k, .pool = pool, .block_activations = block_activations},
+                           .w = {.n_expert = n_expert, .n = part.n, .k = part.k},
+                           .expert = calloc((size_t)n_expert, sizeof *j.expert),
+                           .offset = calloc((size_t)n_expert + 1, sizeof *j.offset)};
+    cadre_err rc = j.expert && j.offset ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a measurement");
+    for (int64_t e = 0; e < n_expert && rc == CADRE_OK; e++) {
+        j.expert[e] = part;
+        j.offset[e + 1] = (e + 1) * LINEAR_ROWS;
+    }
+    j.w.packed = j.expert;
+    if (rc == CADRE_OK)
+        rc = linear_measure(&j, out, err);
+    free(j.expert);
+    free(j.offset);
+    return rc;
 }
 
 static int by_number(const void *a, const void *b)

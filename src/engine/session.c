@@ -123,6 +123,17 @@ bool session_has_states(const struct session *s)
     return kv_has_states(s->kv);
 }
 
+uint64_t session_kv_bytes(const struct session *s, int64_t position)
+{
+    const struct spec *spec = &s->m->model->spec;
+    uint64_t sum = 0;
+    for (int64_t i = 0; i < spec->n_layer; i++) {
+        int64_t window = spec_layer(spec, i).window;
+        sum += kv_layer_bytes(s->kv, i, window > 0 ? min_i64(window, position + 1) : position + 1);
+    }
+    return sum;
+}
+
 int64_t session_rewind(struct session *s, int64_t position)
 {
     assert(position >= 0 && position <= s->position);

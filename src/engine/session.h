@@ -25,6 +25,8 @@ void session_free(struct session *s);
 int64_t session_position(const struct session *s); /* tokens fed so far */
 int64_t session_context(const struct session *s);  /* tokens that there is room for */
 bool session_has_states(const struct session *s);  /* so it goes back to marks only */
+/* Bytes of keys, values and states that a token reads which `position` others came before. */
+uint64_t session_kv_bytes(const struct session *s, int64_t position);
 /* Back to a position already passed; what came after it is forgotten. Layers that carry a state (recurrent ones) cannot
  * undo a token: a session of a model that has some goes back to the last mark that does not lie beyond, or else to 0.
  * Returns the position it is at: what to feed from. */

@@ -31,6 +31,7 @@ struct speculation {
     struct decisions seen;
     struct draft_reads reads;
     struct draft_cost cost;
+    double dense;          /* of cost, without keys and values */
     double *bytes;         /* [layers, n_expert] */
     int64_t *last, *stamp; /* [layers, n_expert] of reads; the pass that counted an expert last */
     int64_t now;
@@ -155,8 +156,8 @@ static cadre_err open_speculation(struct speculation *sp, struct cadre_model *m,
     CHECK(err, sp->candidates && sp->of_id, CADRE_E_MEMORY, "no memory for speculative decoding");
     TRY(sp->row->open(&sp->self, &setup, err));
     const struct spec *spec = &m->model->spec;
+    sp->dense = runtime_dense_bytes(m->model) + (double)spec->n_layer * DRAFT_LAYER_BYTES;
     sp->cost = (struct draft_cost){
-        .dense = runtime_dense_bytes(m->model) + (double)spec->n_layer * DRAFT_LAYER_BYTES,
         .expert = sp->reads.mean,
         .row = 2.0 * (double)spec_count(spec).active_parameters / DRAFT_FLOP_PER_BYTE,
         .draft = sp->row->cost(sp->self),
@@ -305,6 +306,7 @@ cadre_err speculation_step(struct speculation *sp, struct session *s, const int3
     struct draft *d = &sp->draft;
     struct draft_text text = {token, n, sampling};
     int64_t fed = session_position(s), pending = n - fed;
+    sp->cost.dense = sp->dense + (double)session_kv_bytes(s, n);
     sp->cost.pending = (int)pending;
     sp->cost.again = session_has_states(s);
     /* Where wrong tokens cannot be taken back singly, right ones gather to be read again: not without end. */

@@ -126,6 +126,11 @@ static int64_t heads(const struct spec *s)
     return s->moe_heads > 1 ? s->moe_heads : 1;
 }
 
+int spec_slices_of(const struct spec *s, int i)
+{
+    return i < s->n_expert ? slices_of(s, i) : 0;
+}
+
 int64_t spec_slots(const struct spec *s)
 {
     return s->router.k * heads(s) * (s->chain > 1 ? s->chain : 1);
@@ -287,11 +292,13 @@ static bool with_chain(const struct spec *s, int64_t layer)
 static const struct tensor_def global_defs[] = {
     {.name = "router_gru_input.weight",
      .field = GLOBAL(router_gru.input),
+     .init = INIT_UNIT,
      .size = {size_state3, size_state},
      .flags = TENSOR_KEEP_F32,
      .when = with_state},
     {.name = "router_gru_hidden.weight",
      .field = GLOBAL(router_gru.hidden),
+     .init = INIT_UNIT,
      .size = {size_state3, size_state},
      .flags = TENSOR_KEEP_F32,
      .when = with_state},
@@ -319,6 +326,7 @@ static const struct tensor_def layer_defs[] = {
      .when = with_noise},
     {.name = "ffn_gate_inp_project.weight",
      .field = LAYER(moe.gate_project),
+     .init = INIT_UNIT,
      .size = {size_state, size_token},
      .flags = TENSOR_KEEP_F32 | TENSOR_BY_TURN | TENSOR_BY_HEAD,
      .when = with_state},
@@ -331,6 +339,7 @@ static const struct tensor_def layer_defs[] = {
      .when = with_residual},
     {.name = "ffn_gate_inp_chain.weight",
      .field = LAYER(moe.chain_gate),
+     .init = INIT_UNIT,
      .size = {size_later_turns, size_choices, size_gate_in},
      .flags = TENSOR_KEEP_F32,
      .when = with_chain},

@@ -23,6 +23,8 @@ void slice_pattern_text(const struct slice_pattern *p, char text[SLICE_PATTERN_T
 int spec_choices(const struct spec *s);
 /* FFN slices of a layer: n_expert when each expert is one. */
 int64_t spec_slices(const struct spec *s);
+/* Slices that choice i computes: 0 for light experts. */
+int spec_slices_of(const struct spec *s, int i);
 /* Slots of a token's decisions in one layer, heads and turns together: what is recorded for it. */
 int64_t spec_slots(const struct spec *s);
 /* Experts that a token gets in a layer. */

@@ -153,6 +153,12 @@ size_t kv_bytes(const struct kv_cache *kv)
     return kv->arena.used;
 }
 
+size_t kv_layer_bytes(const struct kv_cache *kv, int64_t layer, int64_t n)
+{
+    const struct kv_layer *l = &kv->layer[layer];
+    return (size_t)n * (l->k_row + l->v_row) + (size_t)l->width.state * sizeof(real);
+}
+
 int64_t kv_context(const struct kv_cache *kv)
 {
     return kv->layout.n_ctx;

@@ -28,6 +28,8 @@ void kv_free(struct kv_cache *kv);
 size_t kv_bytes(const struct kv_cache *kv);
 int64_t kv_context(const struct kv_cache *kv); /* n_ctx */
 bool kv_has_states(const struct kv_cache *kv);
+/* Of one layer of one sequence: what n positions take, and its state. */
+size_t kv_layer_bytes(const struct kv_cache *kv, int64_t layer, int64_t n);
 /* Store n rows at position … of a sequence; v is not read where values are keys. */
 void kv_put(struct kv_cache *kv, int64_t layer, int64_t seq, int64_t position, const real *k, const real *v, int64_t n);
 /* A view of one layer over the sequences slot[0 … n_seq); valid while kv and slot live. storage is the caller's. */

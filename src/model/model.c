@@ -150,7 +150,7 @@ static double first_value(struct rng *rng, const struct param *p, const struct s
         return 0;
     case INIT_RESIDUAL:
         return std / sqrt(2.0 * (double)s->n_layer) * rng_normal(rng);
-    case INIT_TAPS:
+    case INIT_UNIT:
         return rng_normal(rng) / sqrt((double)tensor_cols(&p->t));
     case INIT_DECAY:
         return -1 - 15 * rng_uniform(rng);

@@ -85,7 +85,7 @@ cadre_err model_open(struct model **out, const char *path, enum mla_form mla, st
 /* From a file, for training or rewriting: every tensor decoded to f32 in params[].t.x; with_grad adds gradients. */
 cadre_err model_open_params(struct model **out, const struct gguf *g, bool with_grad, cadre_error *err);
 /* A new one with random weights: normal with deviation init_std, output projections (o, down) scaled by
- * 1/√(2 n_layer), norms 1, biases 0. */
+ * 1/√(2 n_layer), routers' gates with deviation 1/√inputs, norms 1, biases 0. */
 cadre_err model_new(struct model **out, const struct spec *spec, uint64_t seed, real init_std, bool with_grad,
                     cadre_error *err);
 void model_free(struct model *m);

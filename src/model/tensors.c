@@ -144,6 +144,7 @@ static const struct tensor_def feed_forward[] = {
      .when = with_moe_norm},
     {.name = "ffn_gate_inp.weight",
      .field = LAYER(moe.gate),
+     .init = INIT_UNIT,
      .size = {size_choices, size_gate_in},
      .flags = TENSOR_KEEP_F32 | TENSOR_GATE | TENSOR_BY_HEAD,
      .when = spec_layer_is_moe},

@@ -19,7 +19,7 @@ enum tensor_init {
     INIT_RESIDUAL, /* normal / √(2 n_layer): adds to the residual */
     INIT_ONE,
     INIT_ZERO,
-    INIT_TAPS,  /* normal, of variance 1 / taps: a convolution keeps the size of its input */
+    INIT_UNIT,  /* normal, of variance 1 / inputs: what comes out has the size of what goes in, at every width */
     INIT_DECAY, /* even in -16 … -1: from heads that forget at once to heads that remember */
 };
 

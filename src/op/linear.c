@@ -9,8 +9,9 @@
 struct linear {
     struct tensor *x, *y, *bias;
     const struct weight *w;
-    const int64_t *offset; /* NULL: all rows through the only expert, or */
-    bool heads;            /* through every one, by columns */
+    const struct grid_rows *grid; /* x on a grid, while a forward that wants it runs */
+    const int64_t *offset;        /* NULL: all rows through the only expert, or */
+    bool heads;                   /* through every one, by columns */
 };
 
 static int64_t experts(const struct linear *l)
@@ -51,6 +52,9 @@ static struct gemm forward_entry(const struct linear *l, int64_t e, int64_t from
         .b_row = w->transposed ? 1 : w->k,
         .b_col = w->transposed ? w->n : 1,
         .packed = w->param ? NULL : &w->packed[e],
+        .grid = l->grid,
+        .grid_row = from,
+        .grid_col = l->heads ? e * w->k : 0,
         .c = l->y->x + start(l, e, from, w->n),
         .c_row = stride(l, w->n),
     };
@@ -193,31 +197,43 @@ static void linear_back(struct op_ctx *c, void *saved)
 }
 
 #ifndef CADRE_F64
-static void round_rows(void *arg, int64_t from, int64_t to)
+struct to_grid {
+    const struct kernels *k;
+    const struct tensor *x;
+    int16_t *q;
+    float *grid, *sum;
+};
+
+static void grid_rows_of(void *arg, int64_t from, int64_t to)
 {
-    const struct linear *l = arg; /* x → y */
-    const struct dtype_info *q8_0 = dtype_info(DTYPE_Q8_0);
-    unsigned char block[64];
-    int64_t cols = tensor_cols(l->x);
-    for (int64_t i = from * cols; i < to * cols; i += q8_0->block) {
-        q8_0->encode(l->x->x + i, block, q8_0->block);
-        q8_0->decode(block, l->y->x + i, q8_0->block);
-    }
+    const struct to_grid *job = arg;
+    int64_t cols = tensor_cols(job->x), at = from * cols;
+    job->k->to_grid(job->x->x + at, (to - from) * cols, job->q + at, job->grid + at / GRID_BLOCK,
+                    job->sum + at / GRID_SUM);
 }
 #endif
 
-/* x as products with block-quantized weights are asked to see it; x itself otherwise. */
-static struct tensor *activations(struct op_ctx *c, const struct linear *l)
+/* x as products with block formats are asked to see it; NULL: as it is. */
+static const struct grid_rows *on_grid(struct op_ctx *c, const struct linear *l)
 {
 #ifndef CADRE_F64
-    if (c->block_activations && !l->w->param && dtype_info(l->w->packed->type)->block > 1) {
-        struct linear job = {.x = l->x, .y = op_new2(c, tensor_rows(l->x), tensor_cols(l->x))};
-        op_rows_run(c, tensor_rows(l->x), tensor_cols(l->x), round_rows, &job);
-        return job.y;
+    if (c->block_activations && !l->w->param && c->k->gemm_grid[l->w->packed->type]) {
+        int64_t n = tensor_count(l->x);
+        struct to_grid job = {
+            .k = c->k,
+            .x = l->x,
+            .q = arena_alloc(c->arena, (size_t)n * sizeof *job.q),
+            .grid = arena_alloc(c->arena, (size_t)(n / GRID_BLOCK) * sizeof *job.grid),
+            .sum = arena_alloc(c->arena, (size_t)(n / GRID_SUM) * sizeof *job.sum),
+        };
+        struct grid_rows *out = op_struct(c, sizeof *out);
+        *out = (struct grid_rows){job.q, job.grid, job.sum, tensor_cols(l->x)};
+        op_rows_run(c, tensor_rows(l->x), tensor_cols(l->x), grid_rows_of, &job);
+        return out;
     }
 #endif
-    (void)c;
-    return l->x;
+    (void)c, (void)l;
+    return NULL;
 }
 
 static struct tensor *linear(struct op_ctx *c, struct linear l)
@@ -226,9 +242,9 @@ static struct tensor *linear(struct op_ctx *c, struct linear l)
     assert(tensor_cols(l.x) == stride(&l, w->k) && !(l.heads && l.bias));
     l.y = op_new2(c, tensor_rows(l.x), stride(&l, w->n));
     size_t mark = arena_mark(c->arena);
-    struct linear product = l;
-    product.x = activations(c, &l);
-    run_product(c, &product, FORWARD, NULL, false);
+    l.grid = on_grid(c, &l);
+    run_product(c, &l, FORWARD, NULL, false);
+    l.grid = NULL;
     arena_reset(c->arena, mark);
     if (l.bias) {
         struct bias_job job = {c, &l, NULL};

@@ -65,7 +65,8 @@ void draft_reads_begin(struct draft_reads *r);
 enum { DRAFT_LAYER_BYTES = 2000000, DRAFT_FLOP_PER_BYTE = 10 };
 
 struct draft_cost {
-    double dense; /* of a pass whatever its tokens: its layers, and bytes of attention, shared experts, output */
+    double dense;         /* of a pass whatever its tokens: its layers, and bytes of attention, keys and values,
+                           * shared experts, output */
     const double *expert; /* [n] bytes of experts that a pass over n tokens reads */
     double row;           /* what the arithmetic of one more token costs, as the bytes that are read meanwhile */
     double draft;         /* what the drafter costs for a token, likewise */

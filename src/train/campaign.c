@@ -79,25 +79,10 @@ static int by_number(const void *a, const void *b)
 /* What a log tells: means over the last half of the run, the median speed, the last evaluation. */
 struct log_figures {
     double *speed;
-    int64_t n, n_half, n_load;
-    double load, entropy, used, loss;
+    int64_t n, n_half;
+    double load, entropy, loss;
     json_t *eval; /* borrowed from lines */
 };
-
-static double total(const json_t *layers, int64_t *n_moe)
-{
-    double sum = 0;
-    *n_moe = 0;
-    for (size_t l = 0; l < json_array_size(layers); l++) {
-        double layer = 0;
-        const json_t *row = json_array_get(layers, l);
-        for (size_t e = 0; e < json_array_size(row); e++)
-            layer += json_number_value(json_array_get(row, e));
-        sum += layer;
-        *n_moe += layer > 0;
-    }
-    return sum;
-}
 
 static void add_line(struct log_figures *f, json_t *line, const struct train_config *cfg)
 {
@@ -108,13 +93,6 @@ static void add_line(struct log_figures *f, json_t *line, const struct train_con
         return;
     }
     f->speed[f->n++] = json_number_value(json_object_get(line, "tokens_per_s"));
-    const json_t *load = json_object_get(line, "load");
-    int64_t n_moe;
-    double slots = total(load, &n_moe);
-    if (n_moe) {
-        f->used += slots / (double)(n_moe * cfg->batch_tokens);
-        f->n_load++;
-    }
     if (2 * json_integer_value(json_object_get(line, "tokens")) < cfg->tokens)
         return;
     f->load += json_number_value(json_object_get(line, "load_max_mean"));
@@ -136,9 +114,11 @@ static json_t *run_figures(const struct campaign *c, const struct log_figures *f
     json_object_set(j, "bits_per_byte", json_object_get(f->eval, "bits_per_byte_all"));
     json_object_set(j, "domains", json_object_get(f->eval, "bits_per_byte"));
     json_object_set_new(j, "train_loss", ratio(f->loss, f->n_half));
-    json_object_set_new(j, "load_max_mean", f->n_load ? ratio(f->load, f->n_half) : json_null());
-    json_object_set_new(j, "router_entropy", f->n_load ? ratio(f->entropy, f->n_half) : json_null());
-    json_object_set_new(j, "experts_per_token", f->n_load ? ratio(f->used, f->n_load) : json_null());
+    bool moe = c->variant->cfg.spec.n_expert > 0;
+    json_object_set_new(j, "load_max_mean", moe ? ratio(f->load, f->n_half) : json_null());
+    json_object_set_new(j, "router_entropy", moe ? ratio(f->entropy, f->n_half) : json_null());
+    json_object_set(j, "experts_per_token", json_object_get(f->eval, "active_experts"));
+    json_object_set(j, "active_flops", json_object_get(f->eval, "active_flops"));
     json_object_set_new(j, "tokens_per_s", f->n ? json_real(f->speed[f->n / 2]) : json_null());
     json_object_set_new(j, "memory_planned", json_integer((json_int_t)c->memory));
     json_object_set_new(j, "memory_peak", json_real(peak_bytes(false)));
@@ -283,8 +263,9 @@ static json_t *spread(const json_t *runs, const char *key)
 
 static json_t *variant_json(const struct variant *v, json_t *runs)
 {
-    static const char *const keys[] = {"bits_per_byte",     "train_loss",   "load_max_mean",  "router_entropy",
-                                       "experts_per_token", "tokens_per_s", "memory_planned", "memory_peak"};
+    static const char *const keys[] = {"bits_per_byte",  "train_loss",        "load_max_mean",
+                                       "router_entropy", "experts_per_token", "active_flops",
+                                       "tokens_per_s",   "memory_planned",    "memory_peak"};
     struct variant_cost cost = variant_cost(&v->cfg);
     json_t *j = json_pack("{s:s, s:I, s:I, s:f, s:I}", "name", v->name, "parameters", (json_int_t)cost.parameters,
                           "active_parameters", (json_int_t)cost.active_parameters, "flops_per_token", cost.flops,
@@ -295,6 +276,20 @@ static json_t *variant_json(const struct variant *v, json_t *runs)
         json_object_set_new(j, keys[i], spread(runs, keys[i]));
     json_object_set_new(j, "runs", runs);
     return j;
+}
+
+/* Percent by which a variant's mean bits per byte lie above the first variant's. */
+static void against_first(json_t *variants)
+{
+    double first = NAN;
+    for (size_t i = 0; i < json_array_size(variants); i++) {
+        json_t *v = json_array_get(variants, i);
+        const json_t *mean = json_object_get(json_object_get(v, "bits_per_byte"), "mean");
+        double bits = json_is_number(mean) ? json_number_value(mean) : NAN;
+        first = i ? first : bits;
+        json_object_set_new(v, "against_first",
+                            isfinite(bits / first) ? json_real(100 * (bits / first - 1)) : json_null());
+    }
 }
 
 static cadre_err run_all(struct campaign *c, json_t *variants, cadre_error *err)
@@ -343,6 +338,7 @@ cadre_err cadre_experiment(const cadre_experiment_options *o, char **json, cadre
     if (rc == CADRE_OK)
         rc = run_all(c, variants, err);
     if (rc == CADRE_OK) {
+        against_first(variants);
         static const char *const equal[] = {"none", "flops", "parameters"};
         all = json_pack("{s:s, s:s, s:O}", "name", c->x.name, "equal", equal[c->x.equal], "variants", variants);
         *json = json_dumps(all, JSON_INDENT(1) | JSON_REAL_PRECISION(10));

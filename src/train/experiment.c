@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/fileio.h"
+#include "model/experts.h"
 
 /* ---- descriptions as lists of pairs -------------------------------------------------------------------- */
 
@@ -78,16 +79,38 @@ static char *print_pairs(const struct pairs *p)
 
 /* ---- cost ---------------------------------------------------------------------------------------------- */
 
+/* Numbers of a layer's experts, and what of all layers' a token multiplies with by the sizes. */
+static int64_t expert_numbers(const struct spec *s, double *used)
+{
+    struct tensor_walk w = tensor_walk(s);
+    int64_t layer = -1, numbers = 0;
+    *used = 0;
+    while (tensor_next(&w)) {
+        int64_t n = 1;
+        if (!(w.def->flags & TENSOR_BY_EXPERT))
+            continue;
+        for (int i = 0; i < w.n_dims; i++)
+            n *= w.dim[i];
+        *used += (double)llround((double)n * spec_tensor_uses(s, w.def, w.layer));
+        layer = layer < 0 ? w.layer : layer;
+        numbers += w.layer == layer ? n : 0;
+    }
+    return numbers;
+}
+
 struct variant_cost variant_cost(const struct train_config *cfg)
 {
     const struct spec *s = &cfg->spec;
     struct spec_counts n = spec_count(s);
+    double used, layer = (double)expert_numbers(s, &used);
     /* scores and sums over the (sequence + 1) / 2 positions that a token sees on average */
     double attention = 2.0 * (double)(s->head_dim + s->v_dim) * (double)s->n_head * (double)(cfg->sequence + 1) / 2;
     return (struct variant_cost){
         .parameters = n.parameters,
         .active_parameters = n.active_parameters,
         .flops = 3 * (2.0 * (double)n.active_parameters + attention * (double)s->n_layer),
+        .fixed_flops = 2.0 * ((double)n.active_parameters - used) + attention * (double)s->n_layer,
+        .slice_flops = s->n_expert ? 2.0 * layer / (double)spec_slices(s) : 0,
     };
 }
 

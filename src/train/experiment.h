@@ -11,6 +11,9 @@ enum { EXPERIMENT_MAX = 64 }; /* variants, and seeds */
 struct variant_cost {
     int64_t parameters, active_parameters;
     double flops; /* of training: forward, and twice that backward; products and attention over a full window */
+    /* The same of the forward pass by its decisions: what every token costs, and one slice of an expert that it chose.
+     * Light experts cost nothing but their mix, which every token pays. */
+    double fixed_flops, slice_flops;
 };
 struct variant_cost variant_cost(const struct train_config *cfg);
 

@@ -86,6 +86,8 @@ char *cadre_train_progress_json(const cadre_train_progress *p)
             json_object_set_new(bits, p->domain_names[i], number(p->domain_bits[i]));
         json_object_set_new(j, "bits_per_byte", bits);
         json_object_set_new(j, "bits_per_byte_all", number(p->bits_per_byte));
+        json_object_set_new(j, "active_experts", number(p->active_experts));
+        json_object_set_new(j, "active_flops", number(p->active_flops));
     } else {
         json_object_set_new(j, "tokens_per_s", number(p->tokens_per_s));
         json_object_set_new(j, "lr", number(p->lr));

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fileio.h"
 #include "engine/roof.h"
+#include "model/experts.h"
 #include "model/family.h"
 #include "moe/balance.h"
 #include "train/checkpoint.h"
@@ -336,8 +337,27 @@ static cadre_err micro_step(struct trainer *t, struct arena *arena, real scale, 
     return CADRE_OK;
 }
 
-/* Sum of -log p over the targets; n_seq sequences are in token/target. */
-static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_seq, double *nats, cadre_error *err)
+/* What evaluation adds up. */
+struct tally {
+    double nats;                     /* -log p of the targets */
+    int64_t tokens, experts, slices; /* chosen, in all MoE layers */
+};
+
+/* Experts that compute after all cutting and dropping: those that the layer dispatches to. */
+static void tally_decisions(const struct trainer *t, struct tally *sum)
+{
+    const struct spec *s = &t->cfg.spec;
+    for (int64_t l = 0; l < s->n_layer; l++)
+        for (const struct routing *r = spec_layer_is_moe(s, l) ? &t->routing[l] : NULL; r; r = r->next)
+            for (int64_t i = 0, n = tensor_rows(r->score) * r->k; i < n; i++) {
+                int slices = r->id[i] < 0 ? 0 : spec_slices_of(s, r->id[i]);
+                sum->experts += slices > 0;
+                sum->slices += slices;
+            }
+}
+
+/* n_seq sequences are in token/target. */
+static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_seq, struct tally *sum, cadre_error *err)
 {
     struct op_ctx c = context(t, arena, NULL);
     struct batch b = whole_sequences(t, n_seq);
@@ -346,8 +366,11 @@ static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_se
     if (!x)
         return err ? err->code : CADRE_E_ARG;
     struct tensor *loss = model_loss(&c, t->model, x, t->target);
-    if (!c.dry)
-        *nats += (double)loss->x[0] * (double)b.n_tok;
+    if (!c.dry) {
+        sum->nats += (double)loss->x[0] * (double)b.n_tok;
+        sum->tokens += b.n_tok;
+        tally_decisions(t, sum);
+    }
     arena_reset(arena, mark);
     return CADRE_OK;
 }
@@ -361,7 +384,7 @@ static cadre_err plan_memory(struct trainer *t, cadre_error *err)
     arena_init_measuring(&measure);
     TRY(arena_init(&t->arena, OP_PLAN_BYTES, err));
     TRY(micro_step(t, &measure, 1, &unused, err));
-    TRY(micro_eval(t, &measure, t->cfg.micro_tokens / t->cfg.sequence, &unused, err));
+    TRY(micro_eval(t, &measure, t->cfg.micro_tokens / t->cfg.sequence, &(struct tally){0}, err));
     struct op_ctx c = context(t, &measure, NULL);
     struct optimizer_step s = {.cfg = &t->cfg};
     optimizer_run(t->optimizer, &c, &s, t->model, t->state);
@@ -500,8 +523,10 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
         if (!spec_layer_is_moe(&c->spec, l))
             continue;
         const int64_t *count = t->count + l * c->spec.router.n_expert;
-        p->load_max_mean = fmax(p->load_max_mean, balance_max_over_mean(count, c->spec.router.n_expert));
-        p->load_entropy += balance_entropy(count, c->spec.router.n_expert);
+        /* of those that compute: which of equal light experts is taken makes no difference */
+        int ffn = c->spec.router.n_expert - c->spec.router.n_light;
+        p->load_max_mean = fmax(p->load_max_mean, balance_max_over_mean(count, ffn));
+        p->load_entropy += balance_entropy(count, ffn);
         n_moe++;
     }
     if (n_moe)
@@ -509,16 +534,25 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
     return CADRE_OK;
 }
 
-/* Bits per byte on the held-out end of each domain; NaN for a domain whose held-out part is shorter than a sequence. */
-static cadre_err evaluate(struct trainer *t, double *bits, double *all_bits, double *loss, cadre_error *err)
+static int64_t moe_layers(const struct spec *s)
 {
-    double all_nats = 0;
-    int64_t all = 0, all_bytes = 0;
+    int64_t n = 0;
+    for (int64_t l = 0; l < s->n_layer; l++)
+        n += spec_layer_is_moe(s, l);
+    return n;
+}
+
+/* Bits per byte on the held-out end of each domain; NaN for a domain whose held-out part is shorter than a sequence.
+ * bits: [n_domains] */
+static cadre_err evaluate(struct trainer *t, double *bits, cadre_train_progress *p, cadre_error *err)
+{
+    struct tally sum = {0};
+    int64_t all_bytes = 0;
     int64_t seq = t->cfg.sequence, most = t->cfg.micro_tokens / seq;
     for (int d = 0; d < t->n_domains; d++) {
         const struct domain *dom = &t->domains[d];
         int64_t at = dom->n_train, bytes = 0, done = 0;
-        double nats = 0;
+        double before = sum.nats;
         while (done < t->cfg.eval_tokens) {
             int64_t n = min_i64(most, (dom->file.n - at - 1) / seq);
             if (n <= 0)
@@ -529,17 +563,19 @@ static cadre_err evaluate(struct trainer *t, double *bits, double *all_bits, dou
                 t->target[i] = token_at(&dom->file, at + i + 1);
                 bytes += (int64_t)tokenizer_piece(t->vocab.tokenizer, t->target[i], false, &piece);
             }
-            TRY(micro_eval(t, &t->arena, n, &nats, err));
+            TRY(micro_eval(t, &t->arena, n, &sum, err));
             at += n * seq;
             done += n * seq;
         }
-        bits[d] = bytes ? nats / M_LN2 / (double)bytes : NAN;
-        all_nats += nats;
+        bits[d] = bytes ? (sum.nats - before) / M_LN2 / (double)bytes : NAN;
         all_bytes += bytes;
-        all += done;
     }
-    *all_bits = all_bytes ? all_nats / M_LN2 / (double)all_bytes : NAN;
-    *loss = all ? all_nats / (double)all : NAN;
+    struct variant_cost cost = variant_cost(&t->cfg);
+    double tokens = sum.tokens ? (double)sum.tokens : NAN;
+    p->bits_per_byte = all_bytes ? sum.nats / M_LN2 / (double)all_bytes : NAN;
+    p->loss = sum.nats / tokens;
+    p->active_experts = (double)sum.experts / tokens / (double)moe_layers(&t->cfg.spec);
+    p->active_flops = cost.fixed_flops + cost.slice_flops * (double)sum.slices / tokens;
     return CADRE_OK;
 }
 
@@ -563,21 +599,19 @@ static cadre_err tell(struct trainer *t, const cadre_train_progress *p, cadre_er
 
 static cadre_err tell_evaluation(struct trainer *t, cadre_error *err)
 {
-    double bits[TRAIN_MAX_DOMAINS], all_bits, loss;
+    double bits[TRAIN_MAX_DOMAINS];
     const char *names[TRAIN_MAX_DOMAINS];
-    TRY(evaluate(t, bits, &all_bits, &loss, err));
     for (int i = 0; i < t->n_domains; i++)
         names[i] = t->domains[i].name;
     cadre_train_progress p = {.event = "eval",
                               .step = t->run.step,
                               .tokens = t->run.tokens,
                               .tokens_total = t->cfg.tokens,
-                              .loss = loss,
                               .memory = t->memory,
-                              .bits_per_byte = all_bits,
                               .n_domains = t->n_domains,
                               .domain_names = names,
                               .domain_bits = bits};
+    TRY(evaluate(t, bits, &p, err));
     return tell(t, &p, err);
 }
 

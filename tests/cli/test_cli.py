@@ -302,8 +302,10 @@ class Cli(unittest.TestCase):
         j = self.json("bench", self.tiny, "-p", 16, "-n", 4, "-r", 2)
         for key in ("prompt_tokens_per_s", "tokens_per_s"):
             self.assertTrue(0 < j[key]["min"] <= j[key]["median"] <= j[key]["max"])
-        for key in ("bandwidth_share", "read_bandwidth", "compute_share"):
+        for key in ("bandwidth_share", "read_bandwidth", "compute_share", "compute_roof", "f32_roof"):
             self.assertGreater(j[key], 0)
+        self.assertEqual((j["format"], j["read_bytes"] % (4 << 20)), ("f32", 0))
+        self.assertLessEqual(j["read_bytes"], 2 << 30)
         # Every matrix but the embedding; of the experts the chosen ones. Rows fill strips of 16.
         model, want = self.json("inspect", self.tiny, "--tensors"), 0
         for t in model["tensors"]:
@@ -311,6 +313,17 @@ class Cli(unittest.TestCase):
                 k, n = t["shape"][:2]
                 want += 4 * k * -(-n // 16) * 16 * (model["experts_used"] if "_exps" in t["name"] else 1)
         self.assertEqual(j["bytes_per_token"], want)
+        # Shares are of what a token reads: weights, and keys and values of the middle position.
+        read = j["bytes_per_token"] + j["kv_bytes_per_token"]
+        self.assertAlmostEqual(j["bandwidth_share"], j["tokens_per_s"]["median"] * read / j["read_bandwidth"])
+        numbers = sum(t["shape"][1] for t in model["tensors"] if t["name"].endswith(("attn_k.weight", "attn_v.weight")))
+        self.assertEqual(j["kv_bytes_per_token"], 4 * numbers * (16 + 4 // 2 + 1))
+        self.assertEqual(2 * self.json("bench", self.tiny, "-p", 16, "-n", 4, "-r", 1, "--kv", "f16")["kv_bytes_per_token"],
+                         j["kv_bytes_per_token"])
+        # A budget holds: less memory is read then.
+        small = self.json("bench", self.tiny, "-p", 16, "-n", 4, "-r", 1, "--mem", "300M", "--act", "auto")
+        self.assertLess(small["read_bytes"], 300 << 20)
+        self.fails(FAILED, "memory budget", "bench", self.tiny, "-p", 16, "-n", 4, "--mem", "200M")
 
     def test_doctor(self):
         j = self.json("doctor")

@@ -117,6 +117,12 @@ class Compare(unittest.TestCase):
             self.assertAlmostEqual(v["bits_per_byte"]["deviation"], statistics.stdev(bits), places=6)
         self.assertEqual(moe["experts_per_token"]["mean"], 2)
         self.assertIsNone(dense["experts_per_token"])
+        # Two experts for every token: what decisions cost is what sizes say.
+        for v in moe, dense:
+            self.assertAlmostEqual(v["active_flops"]["mean"], v["flops_per_token"] / 3, places=3)
+        self.assertEqual(moe["against_first"], 0)
+        self.assertAlmostEqual(dense["against_first"],
+                               100 * (dense["bits_per_byte"]["mean"] / moe["bits_per_byte"]["mean"] - 1), places=6)
         with open(self.path("out", "table.tsv")) as f:
             rows = [line.rstrip("\n").split("\t") for line in f]
         self.assertEqual({len(r) for r in rows}, {len(rows[0])})
@@ -131,6 +137,40 @@ class Compare(unittest.TestCase):
         self.assertEqual(os.stat(self.path("out", "moe-3.gguf")).st_mtime_ns, stamp)
         self.write("x.ini", EXPERIMENT % 2048)
         self.assertIn("made by another description", self.compare("out", status=1))
+
+    def test_active_flops(self):
+        """Cost follows the decisions: light experts cost nothing, slices by their number, cut tokens what is left."""
+        self.write("x.ini", EXPERIMENT[:EXPERIMENT.index("[moe]")].replace("flops", "none") % 1024 + """[zero]
+model.experts_zero = 4
+[slices]
+model.expert_slices = 1,3
+[few]
+model.router = top_p
+model.router_threshold = 0.05
+[chain]
+model.expert_chain = 2
+model.experts_used = 1
+""")
+        self.compare("out")
+        with open(self.path("out", "table.json")) as f:
+            zero, slices, few, chain = json.load(f)["variants"]
+        expert = 2 * 3 * 32 * 16  # FLOPs of one
+        # embedding once, norms, attention, the gate of so many choices
+        def without(choices):
+            return 2 * (300 * 32 + 32 + 2 * (4 * 32 * 32 + choices * 32 + 2 * 32)) + 2 * 2 * (16 + 16) * 2 * 17 / 2
+
+        for run in zero["runs"]:
+            self.assertTrue(0 < run["experts_per_token"] < 2)
+            self.assertAlmostEqual(run["active_flops"], without(8) + 2 * expert * run["experts_per_token"], places=1)
+        for run in slices["runs"]:
+            self.assertEqual(run["experts_per_token"], 2)
+            self.assertTrue(2 * 2 * expert < run["active_flops"] - without(4) < 2 * 6 * expert)
+        for run in few["runs"]:  # every best expert of four has more than 0.05
+            self.assertEqual(run["experts_per_token"], 1)
+            self.assertAlmostEqual(run["active_flops"], without(4) + 2 * expert, places=1)
+        for run in chain["runs"]:
+            self.assertEqual(run["experts_per_token"], 2)
+            self.assertAlmostEqual(run["active_flops"], without(8) + 2 * 2 * expert, places=1)
 
     def test_interrupted(self):
         """Ctrl-C, then on: every run's model is what an undisturbed experiment makes."""

@@ -30,7 +30,7 @@ except ImportError:
 from families import ask_peer, tensors
 from llama_peer import LIBRARIES, PeerMissing, load_library
 from peer_shapes import LITE, V3, build
-from tiny_gguf import Packed, write_gguf
+from tiny_gguf import KINDS, Packed, write_gguf
 
 MAX_ABS, KL_FACTOR, KL_FLOOR, MEAN_KL, TOP1 = 2e-4, 2.0, 1e-6, 2e-2, 0.85
 WIDE = {"d": 256, "head": 64, "ff": 512, "expert_ff": 256, "layers": 2, "prompt": 48}
@@ -43,11 +43,8 @@ MODELS = {
     "deepseek2": ("deepseek2", {**V3, **WIDE, "q_rank": 96, "rank": 64, "nope": 64, "rope": 32, "v": 64, "head": 96}),
     "legacy": ("deepseek2", {**LITE, **WIDE, "legacy": True, "rank": 256, "nope": 64, "rope": 32, "v": 64, "head": 96}),
 }
-F32, F16, Q8_0, Q6_K, BF16 = 0, 1, 8, 14, 30
-FORMATS = {"F16": F16, "BF16": BF16, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": Q8_0, "Q2_K": 10, "Q3_K": 11,
-           "Q4_K": 12, "Q5_K": 13, "Q6_K": Q6_K, "IQ2_XXS": 16, "IQ2_XS": 17, "IQ3_XXS": 18, "IQ1_S": 19, "IQ4_NL": 20,
-           "IQ3_S": 21, "IQ2_S": 22, "IQ4_XS": 23, "IQ1_M": 29, "TQ1_0": 34, "TQ2_0": 35, "MXFP4": 39, "NVFP4": 40,
-           "Q1_0": 41, "Q2_0": 42}
+F32, F16, BF16, Q8_0, Q6_K = (KINDS[name] for name in ("F32", "F16", "BF16", "Q8_0", "Q6_K"))
+FORMATS = {name: kind for name, kind in KINDS.items() if kind != F32}
 
 
 class Traits(c.Structure):

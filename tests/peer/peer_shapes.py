@@ -19,8 +19,8 @@ class Hyper(dict):
 
 
 def start(name, h, seed):
-    m = Model(name, seed)
-    m.key(context_length=512, embedding_length=h.d, block_count=h.layers, feed_forward_length=h.ff,
+    m = h.get("model", Model)(name, seed)
+    m.key(context_length=h.get("context", 512), embedding_length=h.d, block_count=h.layers, feed_forward_length=h.ff,
           attention__head_count=h.heads, attention__head_count_kv=h.kv_heads, rope__freq_base=h.base,
           attention__layer_norm_rms_epsilon=h.eps, vocab_size=h.vocab, rope__dimension_count=h.rot or h.head)
     if h.head * h.heads != h.d:
@@ -476,7 +476,7 @@ PENDING = set()
 
 
 def build(name, overrides, seed):
-    """(the model, its hyper-parameters); "without" names keys that the file leaves out"""
+    """(the model, its hyper-parameters); "without" names keys that the file leaves out, "model" another class of models"""
     h = Hyper(DEFAULTS, **overrides)
     model = ARCHITECTURES[name][0](h, seed)
     for key in h.get("without", ()):

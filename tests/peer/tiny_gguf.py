@@ -1,15 +1,19 @@
-"""Tiny GGUF files with seeded random weights, for any architecture that peer_shapes.py describes.
+"""GGUF files with seeded random weights, for any architecture that peer_shapes.py describes.
 
 The writer knows the container and nothing of models: keys with Python types (int: u32, float: f32, bool, str, lists of
-them with i32 for u32) and tensors: F32, or bytes in a number format of GGUF.
+them with i32 for u32) and tensors: F32, or bytes in a number format of GGUF, at hand or made while they are written.
 """
 
 import struct
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 
 ALIGNMENT = 32
+KINDS = {"F32": 0, "F16": 1, "BF16": 30, "Q4_0": 2, "Q4_1": 3, "Q5_0": 6, "Q5_1": 7, "Q8_0": 8, "Q2_K": 10, "Q3_K": 11,
+         "Q4_K": 12, "Q5_K": 13, "Q6_K": 14, "IQ2_XXS": 16, "IQ2_XS": 17, "IQ3_XXS": 18, "IQ1_S": 19, "IQ4_NL": 20,
+         "IQ3_S": 21, "IQ2_S": 22, "IQ4_XS": 23, "IQ1_M": 29, "TQ1_0": 34, "TQ2_0": 35, "MXFP4": 39, "NVFP4": 40,
+         "Q1_0": 41, "Q2_0": 42}  # number formats of tensors, by their numbers in the file
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 
 
@@ -19,6 +23,15 @@ class Packed(NamedTuple):
     kind: int
     shape: tuple
     raw: bytes
+
+
+class Streamed(NamedTuple):
+    """The same, of `size` bytes that come in pieces when it is written: pieces() gives them in order."""
+
+    kind: int
+    shape: tuple
+    size: int
+    pieces: Callable
 
 
 def _string(text):
@@ -41,24 +54,32 @@ def _value(value):
     return ARRAY, struct.pack("<IQ", kind, len(inner)) + b"".join(raw for _, raw in inner)
 
 
+def _stream(tensor):
+    if isinstance(tensor, Streamed):
+        return tensor
+    if isinstance(tensor, Packed):
+        return Streamed(tensor.kind, tensor.shape, len(tensor.raw), lambda: [tensor.raw])
+    return Streamed(KINDS["F32"], tensor.shape, 4 * tensor.size,
+                    lambda: [np.ascontiguousarray(tensor, dtype="<f4").tobytes()])
+
+
 def write_gguf(path, keys, tensors):
-    """keys: name -> value; tensors: name -> array or Packed, row-major (GGUF lists the sizes the other way round)"""
+    """keys: name -> value; tensors: name -> array, Packed or Streamed, row-major (GGUF lists the sizes the other way round)"""
     out = [b"GGUF", struct.pack("<IQQ", 3, len(tensors), len(keys))]
     for name, value in keys.items():
         kind, raw = _value(value)
         out += [_string(name), struct.pack("<I", kind), raw]
-    at, data = 0, []
-    for name, array in tensors.items():
-        if not isinstance(array, Packed):
-            array = Packed(0, array.shape, np.ascontiguousarray(array, dtype="<f4").tobytes())
-        kind, sizes, raw = array.kind, array.shape[::-1], array.raw
-        out += [_string(name), struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, kind, at)]
-        raw += b"\0" * (-len(raw) % ALIGNMENT)
-        data.append(raw)
-        at += len(raw)
+    at, streams = 0, [_stream(tensor) for tensor in tensors.values()]
+    for name, (kind, shape, size, _) in zip(tensors, streams):
+        out += [_string(name), struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape[::-1], kind, at)]
+        at += size + -size % ALIGNMENT
     head = b"".join(out)
     with open(path, "wb") as file:
-        file.write(head + b"\0" * (-len(head) % ALIGNMENT) + b"".join(data))
+        file.write(head + b"\0" * (-len(head) % ALIGNMENT))
+        for name, (_, _, size, pieces) in zip(tensors, streams):
+            written = sum(file.write(piece) for piece in pieces())
+            assert written == size, (name, written, size)
+            file.write(b"\0" * (-size % ALIGNMENT))
 
 
 def byte_alphabet():

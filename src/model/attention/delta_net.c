@@ -93,7 +93,7 @@ static const struct tensor_def tensors[] = {
      .option = OPTION(delta.joined_input)},
     {.name = "attn_qkv.weight", .field = LAYER(delta.qkv), .size = {size_channels, size_model}, .when = apart},
     {.name = "attn_gate.weight", .field = LAYER(delta.z), .size = {size_inner, size_model}, .when = apart},
-    {.name = "ssm_conv1d.weight", .field = LAYER(taps), SLOT_VECTOR, INIT_TAPS, {size_channels, size_taps}},
+    {.name = "ssm_conv1d.weight", .field = LAYER(taps), SLOT_VECTOR, INIT_UNIT, {size_channels, size_taps}},
     {.name = "ssm_dt.bias", .field = LAYER(delta.dt), SLOT_VECTOR, INIT_ONE, {size_heads}},
     {.name = "ssm_a", .field = LAYER(delta.a), SLOT_VECTOR, INIT_DECAY, {size_heads}},
     {.name = "ssm_ba.weight", .field = LAYER(delta.gates), .size = {size_both, size_model}, .when = gates_joined},

@@ -19,7 +19,7 @@ static int64_t size_taps(const struct spec *s, int64_t layer)
 
 static const struct tensor_def tensors[] = {
     {.name = "shortconv.in_proj.weight", .field = LAYER(conv.in), .size = {size_all, size_model}},
-    {.name = "shortconv.conv.weight", .field = LAYER(taps), SLOT_VECTOR, INIT_TAPS, {size_model, size_taps}},
+    {.name = "shortconv.conv.weight", .field = LAYER(taps), SLOT_VECTOR, INIT_UNIT, {size_model, size_taps}},
     {.name = "shortconv.out_proj.weight",
      .field = LAYER(conv.out),
      SLOT_WEIGHT,

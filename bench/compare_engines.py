@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""Prompt and generation speed of cadre beside other engines, on one file, in turns.
+
+    bench/compare_engines.py MODEL.gguf [--ik FOLDER] [-p 512] [-n 64] [-r 5] [-t 2] [--json]
+
+Engines: cadre (`cadre bench`), llama.cpp (the libraries of tests/peer, tools/setup peer; mapped file, repacked weights and
+flash attention as it chooses by itself), and with --ik a built ik_llama.cpp (its llama-bench) as it is by default, `ik`, and
+with its weights repacked at load, `ik-rtr`. A turn asks each engine once, in a process of its own: it loads the file, warms
+up with a whole prompt, then a prompt of random ids is timed, and after it single tokens. All engines have the same threads and lengths,
+keys and values in F16 and rounded activations, unless --cadre-options says otherwise. Reported are medians, least and most over the turns, the
+most memory resident, and cadre's speed as a multiple of each other engine's: the median of the ratios inside a turn, where
+drift of the machine cancels out.
+
+--wrap COMMAND stands before every measured process (numactl, taskset, a lock). An engine that cannot run the file is
+reported and left out. Exit status: 0, or 1 when cadre or every other engine failed.
+"""
+
+import argparse
+import ctypes as c
+import json
+import os
+import random
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "peer"))
+
+from llama_peer import PACKAGES, PeerMissing, load_library  # noqa: E402
+
+ENGINES = ("cadre", "llama.cpp", "ik", "ik-rtr")
+
+
+class Failed(Exception):
+    pass
+
+
+# ---- one turn of llama.cpp, in this process ------------------------------------------------------------------
+
+
+class Llama:
+    def __init__(self, options):
+        self.llama, self.options = load_library(), options
+        pointer = c.c_void_p
+        for name, result, arguments in (("llama_synchronize", None, [pointer]), ("llama_get_memory", pointer, [pointer]),
+                                        ("llama_memory_clear", None, [pointer, c.c_bool])):
+            function = getattr(self.llama, name)
+            function.restype, function.argtypes = result, arguments
+        params = self.llama.llama_model_default_params()
+        params.n_gpu_layers = 0
+        self.model = self.llama.llama_model_load_from_file(str(options.model).encode(), params)
+        if not self.model:
+            raise Failed("llama.cpp cannot load this file")
+        params = self.llama.llama_context_default_params()
+        params.n_ctx = -(-(options.prompt + options.generate) // 256) * 256
+        params.n_threads = params.n_threads_batch = options.threads
+        self.context = self.llama.llama_init_from_model(self.model, params)
+        if not self.context:
+            raise Failed("llama.cpp cannot make a context for this model")
+        self.vocab = self.llama.llama_vocab_n_tokens(self.llama.llama_model_get_vocab(self.model))
+        self.batch = self.llama.llama_batch_init(options.prompt, 0, 1)
+
+    def feed(self, rng, n, at):
+        """n random tokens; logits of the last, as for the choice of the next"""
+        b = self.batch
+        b.n_tokens = n
+        for i in range(n):
+            b.token[i], b.pos[i], b.n_seq_id[i], b.logits[i] = rng.randrange(self.vocab), at + i, 1, i == n - 1
+            b.seq_id[i][0] = 0
+        if self.llama.llama_decode(self.context, b):
+            raise Failed("llama_decode failed")
+        self.llama.llama_synchronize(self.context)
+
+    def run(self, seed, n):
+        """(seconds of the prompt, seconds of n tokens after it)"""
+        rng, limit = random.Random(seed), 2048  # tokens that one call takes
+        self.llama.llama_memory_clear(self.llama.llama_get_memory(self.context), True)
+        start = time.perf_counter()
+        for at in range(0, self.options.prompt, limit):
+            self.feed(rng, min(limit, self.options.prompt - at), at)
+        middle = time.perf_counter()
+        for i in range(n):
+            self.feed(rng, 1, self.options.prompt + i)
+        return middle - start, time.perf_counter() - middle
+
+
+def turn_of_llama(options):
+    engine = Llama(options)
+    engine.run(0, 1)
+    prompt, generate = engine.run(1, options.generate)
+    print(json.dumps({"prompt": options.prompt / prompt, "generate": options.generate / generate}))
+
+
+# ---- the engines: what to start, and how to read what it says ------------------------------------------------
+
+
+def start(options, command):
+    """(what a command printed, its peak of resident bytes, its seconds)"""
+    begin = time.perf_counter()
+    words = [*shlex.split(options.wrap), *map(str, command)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE if options.quiet else None) as process:
+        out = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise Failed(f"{Path(command[0]).name} ended with {process.returncode}")
+    return json.loads(out), usage.ru_maxrss << 10, time.perf_counter() - begin
+
+
+def cadre(options):
+    command = [options.cadre, "bench", options.model, "-p", options.prompt, "-n", options.generate, "-r", 1, "-t",
+               options.threads, "--json", *shlex.split(options.cadre_options)]
+    said, memory, seconds = start(options, command)
+    return said["prompt_tokens_per_s"]["median"], said["tokens_per_s"]["median"], memory, seconds
+
+
+def llama_cpp(options):
+    said, memory, seconds = start(options, [sys.executable, __file__, options.model, "--turn-of-llama", "-p", options.prompt,
+                                            "-n", options.generate, "-t", options.threads])
+    return said["prompt"], said["generate"], memory, seconds
+
+
+def ik(options, *more):
+    """Two tests, each with a sample that is left out: the prompt, and generation after it."""
+    found = [p for p in (options.ik / "build/bin/llama-bench", options.ik / "bin/llama-bench", options.ik / "llama-bench")
+             if p.exists()]
+    if not found:
+        raise Failed(f"no llama-bench under {options.ik}")
+    said, memory, seconds = start(options, [found[0], "-m", options.model, "-p", options.prompt, "-n", 0, "-gp",
+                                            f"{options.prompt},{options.generate}", "-t", options.threads, "-ngl", 0, "-r", 2,
+                                            "-o", "json", *more])
+    samples = {}
+    for test in said:
+        samples["generate" if test["n_gen"] else "prompt"] = test["samples_ns"][-1] * 1e-9
+    return options.prompt / samples["prompt"], options.generate / samples["generate"], memory, seconds
+
+
+RUN = {"cadre": cadre, "llama.cpp": llama_cpp, "ik": ik, "ik-rtr": lambda options: ik(options, "-rtr", 1)}
+
+
+def version(name, options):
+    if name == "cadre":
+        return subprocess.run([options.cadre, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    if name == "llama.cpp":
+        package = PACKAGES / "node_modules/@node-llama-cpp/linux-x64/package.json"
+        return f"@node-llama-cpp/linux-x64 {json.loads(package.read_text())['version']}"
+    head = subprocess.run(["git", "-C", options.ik, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return f"ik_llama.cpp {head.stdout.strip() or 'of unknown version'}"
+
+
+# ---- turns and report ----------------------------------------------------------------------------------------
+
+
+def measure(options):
+    """engine -> list of (prompt tokens/s, generated tokens/s, bytes, seconds), a row each turn; failures aside"""
+    rows, failures = {name: [] for name in options.engines}, {}
+    for turn in range(options.repeats):
+        for name in [n for n in options.engines if n not in failures]:
+            try:
+                rows[name].append(RUN[name](options))
+                prompt, generate, memory, seconds = rows[name][-1]
+                print(f"turn {turn + 1} {name}: {prompt:.1f}, {generate:.2f} tokens/s, {memory / 1e9:.1f} GB, {seconds:.0f} s",
+                      file=sys.stderr, flush=True)
+            except (Failed, PeerMissing, OSError, ValueError) as error:
+                failures[name] = str(error)
+                print(f"{name} left out: {error}", file=sys.stderr, flush=True)
+    return {name: row for name, row in rows.items() if row and name not in failures}, failures
+
+
+def spread(values):
+    return {"median": statistics.median(values), "min": min(values), "max": max(values), "all": values}
+
+
+def summary(rows, options):
+    """engine -> figures and cadre's multiples of them"""
+    out = {}
+    for name, turns in rows.items():
+        prompt, generate, memory, seconds = zip(*turns)
+        out[name] = {"version": version(name, options), "prompt_tokens_per_s": spread(prompt), "tokens_per_s": spread(generate),
+                     "peak_rss_bytes": max(memory), "seconds": statistics.median(seconds)}
+        if name != "cadre" and "cadre" in rows:
+            for key, column in (("cadre_prompt_ratio", 0), ("cadre_ratio", 1)):
+                out[name][key] = statistics.median(a[column] / b[column] for a, b in zip(rows["cadre"], turns))
+    return out
+
+
+def cell(s, digits):
+    return f"{s['median']:.{digits}f} ({s['min']:.{digits}f} to {s['max']:.{digits}f})"
+
+
+def table(figures):
+    lines = ["| engine | prompt, tokens/s | cadre is | generation, tokens/s | cadre is | peak memory |", "|---|---|---|---|---|---|"]
+    for name, f in figures.items():
+        times = [f"{f[key]:.2f} x" if key in f else "" for key in ("cadre_prompt_ratio", "cadre_ratio")]
+        lines.append(f"| {name} | {cell(f['prompt_tokens_per_s'], 1)} | {times[0]} | {cell(f['tokens_per_s'], 2)} | {times[1]} | "
+                     f"{f['peak_rss_bytes'] / 1e9:.1f} GB |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--cadre", type=lambda path: Path(path).resolve(), default=ROOT / "build/cadre")
+    parser.add_argument("--cadre-options", default="--act auto --kv f16", help="of cadre bench (--act auto --kv f16)")
+    parser.add_argument("--ik", type=Path, help="folder of a built ik_llama.cpp")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, help="which, in this order")
+    parser.add_argument("-p", "--prompt", type=int, default=512)
+    parser.add_argument("-n", "--generate", type=int, default=64)
+    parser.add_argument("-r", "--repeats", type=int, default=5, help="turns")
+    parser.add_argument("-t", "--threads", type=int, default=2)
+    parser.add_argument("--wrap", default="", metavar="COMMAND", help="before every measured process")
+    parser.add_argument("-q", "--quiet", action="store_true", help="leave out what engines say about themselves")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--turn-of-llama", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.turn_of_llama:
+        return turn_of_llama(options)
+    options.engines = options.engines or [n for n in ENGINES if options.ik or not n.startswith("ik")]
+    if not options.ik and any(n.startswith("ik") for n in options.engines):
+        parser.error("ik and ik-rtr need --ik FOLDER")
+    if min(options.prompt, options.generate, options.repeats, options.threads) < 1:
+        parser.error("-p, -n, -r and -t are at least 1")
+    rows, failures = measure(options)
+    figures = summary(rows, options)
+    if options.json:
+        print(json.dumps({"model": options.model.name, "bytes": options.model.stat().st_size, "prompt": options.prompt,
+                          "generate": options.generate, "threads": options.threads, "turns": options.repeats,
+                          "engines": figures, "failures": failures}, indent=1))
+    else:
+        print(f"{options.model.name}, prompt {options.prompt}, {options.generate} generated, {options.threads} threads, "
+              f"{options.repeats} turns\n\n{table(figures)}")
+        for name, f in figures.items():
+            print(f"{name}: {f['version']}")
+    return 1 if "cadre" in failures or len(figures) < 2 else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (Failed, PeerMissing) as error:
+        sys.exit(f"compare_engines: {error}")
