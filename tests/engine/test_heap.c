@@ -96,15 +96,15 @@ static void generation_calls_no_heap(void **state)
         int top_k;
         const char *stop, *draft;
     } rows[] = {
-        {"greedy", 0, 1, 0, 0, NULL},
-        {"plain", 1.5, 1, 0, 0, NULL},
-        {"top-p", 1.5, 0.9, 0, 0, NULL},
-        {"top-k", 1.5, 1, 0, 40, NULL},
-        {"min-p", 1.5, 1, 0.01, 0, NULL},
-        {"all", 1.5, 0.95, 0.001, 200, NULL},
-        {"stop", 1.5, 1, 0, 0, "never so"},
-        {"draft", 0, 1, 0, 0, NULL, "ngram"},
-        {"model", 1.5, 0.95, 0, 0, NULL, "model"},
+        {"greedy", 0, 1, 0, 0, NULL, NULL},
+        {"plain", 1.5, 1, 0, 0, NULL, NULL},
+        {"top-p", 1.5, 0.9, 0, 0, NULL, NULL},
+        {"top-k", 1.5, 1, 0, 40, NULL, NULL},
+        {"min-p", 1.5, 1, 0.01, 0, NULL, NULL},
+        {"all", 1.5, 0.95, 0.001, 200, NULL, NULL},
+        {"stop", 1.5, 1, 0, 0, "never so", NULL},
+        {"drafts by ngram", 0, 1, 0, 0, NULL, "ngram"},
+        {"drafts by a model", 1.5, 0.95, 0, 0, NULL, "model"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         cadre_error e = {0};

@@ -438,90 +438,127 @@ static int64_t distinct(const struct session_output *o, int64_t from, int64_t n)
     return sum;
 }
 
-/* Each pass again over a session that hands out its routing: experts and bytes are those that were counted, and the
- * planner was told the decisions of the tokens that stayed. */
-static void experts_are_counted_as_decided(void **state)
+/* A generation by hand, and what it is held against: a session that hands out its routing, a drafter and a planner. */
+struct watched {
+    struct session *s, *check;
+    struct speculation *sp;
+    void *drafter;
+    struct draft_reads reads;
+    double bytes[TINY_LAYERS * TINY_EXPERTS];
+    int64_t last[TINY_LAYERS * TINY_EXPERTS];
+    int32_t text[200];
+    int64_t n, counted;
+    cadre_draft_stats seen;
+};
+
+enum { WATCHED_MOST = 6 };
+static const double expert_bytes = 3 * 64 * 32 * sizeof(float); /* gate, up and down */
+
+static void watch(struct watched *w, const struct three *t, int seed)
 {
     cadre_error e = {0};
-    int64_t right = 0, wrong = 0;
-    const double expert = 3 * 64 * 32 * sizeof(float); /* gate, up and down */
-    for (int recurrent = 0; recurrent < 2; recurrent++) {
-        cadre_model *m = tiny_open(*state, (struct tiny_options){.recurrent = recurrent});
-        struct drafting d = {"ngram", NULL, 0, 6};
-        cadre_generate_options o = options_of(&d, TOKENS);
-        struct session_options so = {.n_ctx = 200, .kv = DTYPE_F32}, plain = so;
-        struct speculation *sp;
-        struct session *s, *check;
-        struct session_output out;
-        int32_t text[200], next[DRAFT_MOST + 1];
-        const struct sampling greedy = {.top_p = 1};
-        struct rng rng = {{0}};
-        assert_ok(speculation_new(&sp, m, &o, &so, &e), e);
-        assert_ok(session_new(&s, m, &so, &e), e);
-        plain.routing = true;
-        assert_ok(session_new(&check, m, &plain, &e), e);
-        speculation_begin(sp, 0);
-        /* A drafter and a planner of the test's own. */
-        void *ngram;
-        struct draft_setup setup = {.model = m, .so = so, .most = 6};
-        assert_ok(drafter_ngram.open(&ngram, &setup, &e), e);
-        double bytes[TINY_LAYERS * TINY_EXPERTS], used[TINY_LAYERS] = {TINY_USED, TINY_USED};
-        int64_t last[TINY_LAYERS * TINY_EXPERTS] = {0}, n = PROMPT, counted = PROMPT - 1;
-        struct draft_reads reads;
-        for (int i = 0; i < TINY_LAYERS * TINY_EXPERTS; i++)
-            bytes[i] = expert;
-        draft_reads_init(&reads, TINY_LAYERS, TINY_EXPERTS, 14, bytes, last, used);
+    struct drafting d = {"model", t->near, 2, WATCHED_MOST};
+    cadre_generate_options o = options_of(&d, TOKENS);
+    struct session_options so = {.n_ctx = 200, .kv = DTYPE_F32}, plain = so;
+    struct session_output out;
+    const double used[TINY_LAYERS] = {TINY_USED, TINY_USED};
+    *w = (struct watched){.n = PROMPT, .counted = PROMPT - 1};
+    assert_ok(speculation_new(&w->sp, t->m, &o, &so, &e), e);
+    assert_ok(session_new(&w->s, t->m, &so, &e), e);
+    plain.routing = true;
+    assert_ok(session_new(&w->check, t->m, &plain, &e), e);
+    speculation_begin(w->sp, 0);
+    struct draft_setup setup = {.model = t->m, .draft = t->near, .so = plain, .most = WATCHED_MOST};
+    assert_ok(drafter_model.open(&w->drafter, &setup, &e), e);
+    drafter_model.begin(w->drafter, 0);
+    for (int i = 0; i < TINY_LAYERS * TINY_EXPERTS; i++)
+        w->bytes[i] = expert_bytes;
+    draft_reads_init(&w->reads, TINY_LAYERS, TINY_EXPERTS, 2 * WATCHED_MOST + 2, w->bytes, w->last, used);
+    periodic(w->text, PROMPT, 2 + seed, seed);
+    assert_ok(session_feed(w->s, w->text, PROMPT - 1, &out, &e), e);
+}
 
-        periodic(text, PROMPT, 3, 1);
-        assert_ok(session_feed(s, text, PROMPT - 1, &out, &e), e);
-        cadre_draft_stats before = {0}, after;
-        int64_t drafted = 0;
-        for (int pass = 0; pass < 40 && n < 150; pass++) {
-            int64_t fed = session_position(s);
-            int n_next;
-            struct draft proposed;
-            struct draft_text so_far = {text, n, &greedy};
-            assert_ok(drafter_ngram.propose(ngram, &so_far, 6, &proposed, &e), e);
-            assert_ok(speculation_step(sp, s, text, n, 6, &greedy, &rng, next, &n_next, &e), e);
-            speculation_stats(sp, &after);
-            int64_t length = after.drafted - before.drafted, accepted = n_next - 1, rows = n - fed + length;
-            assert_true(length <= proposed.n && accepted == after.accepted - before.accepted);
-            /* The same pass, from the start. */
-            memcpy(text + n, proposed.token, (size_t)length * sizeof *text);
-            session_rewind(check, 0);
-            if (fed > 0)
-                assert_ok(session_feed(check, text, fed, &out, &e), e);
-            assert_ok(session_feed(check, text + fed, rows, &out, &e), e);
-            int64_t experts = distinct(&out, 0, rows), alone = 0;
-            for (int64_t i = counted - fed; i < n - fed + accepted; i++) {
-                int32_t id[TINY_LAYERS][TINY_USED];
-                for (int l = 0; l < TINY_LAYERS; l++)
-                    memcpy(id[l], out.routing[l].id + i * TINY_USED, sizeof id[l]);
-                draft_reads_add(&reads, id[0], TINY_USED, TINY_USED);
-                alone += distinct(&out, i, 1);
-            }
-            counted = n + accepted;
-            assert_int_equal(after.experts - before.experts, experts);
-            assert_int_equal(after.expert_bytes - before.expert_bytes, (uint64_t)(experts * (int64_t)expert));
-            assert_int_equal(after.experts_alone - before.experts_alone, alone);
-            assert_int_equal(after.expert_bytes_alone - before.expert_bytes_alone, (uint64_t)(alone * (int64_t)expert));
-            const struct draft_reads *told = speculation_reads(sp);
-            for (int i = 1; i <= 14; i++)
-                assert_true(told->mean[i] == reads.mean[i]);
-            memcpy(text + n, next, (size_t)n_next * sizeof *text);
-            n += n_next;
-            before = after;
-            drafted += length;
-        }
-        right += before.accepted;
-        wrong += drafted - before.accepted;
-        drafter_ngram.close(ngram);
-        session_free(check);
-        session_free(s);
-        speculation_free(sp);
-        cadre_model_close(m);
+static void unwatch(struct watched *w)
+{
+    drafter_model.close(w->drafter);
+    session_free(w->check);
+    session_free(w->s);
+    speculation_free(w->sp);
+}
+
+/* The same pass over the session of the test, from its start: `length` drafted tokens, of which `accepted` stayed. */
+static void expect_counts(struct watched *w, const cadre_draft_stats *now, int64_t fed, int64_t length,
+                          int64_t accepted)
+{
+    cadre_error e = {0};
+    struct session_output out;
+    int64_t rows = w->n - fed + length, alone = 0;
+    session_rewind(w->check, 0);
+    assert_ok(session_feed(w->check, w->text, fed, &out, &e), e);
+    assert_ok(session_feed(w->check, w->text + fed, rows, &out, &e), e);
+    for (int64_t i = w->counted - fed; i < w->n - fed + accepted; i++) {
+        int32_t id[TINY_LAYERS][TINY_USED];
+        for (int l = 0; l < TINY_LAYERS; l++)
+            memcpy(id[l], out.routing[l].id + i * TINY_USED, sizeof id[l]);
+        draft_reads_add(&w->reads, id[0], TINY_USED, TINY_USED);
+        alone += distinct(&out, i, 1);
     }
-    assert_true(right > 5 && wrong > 20);
+    w->counted = w->n + accepted;
+    int64_t experts = distinct(&out, 0, rows);
+    assert_int_equal(now->experts - w->seen.experts, experts);
+    assert_int_equal(now->expert_bytes - w->seen.expert_bytes, (uint64_t)((double)experts * expert_bytes));
+    assert_int_equal(now->experts_alone - w->seen.experts_alone, alone);
+    assert_int_equal(now->expert_bytes_alone - w->seen.expert_bytes_alone, (uint64_t)((double)alone * expert_bytes));
+    const struct draft_reads *told = speculation_reads(w->sp);
+    for (int i = 1; i <= w->reads.rows; i++)
+        assert_true(told->mean[i] == w->reads.mean[i]);
+}
+
+static void one_pass(struct watched *w, const struct sampling *sampling, struct rng *rng)
+{
+    cadre_error e = {0};
+    int n_next;
+    int32_t next[DRAFT_MOST + 1];
+    struct draft proposed;
+    struct draft_text so_far = {w->text, w->n, sampling};
+    cadre_draft_stats now;
+    int64_t fed = session_position(w->s);
+    assert_ok(drafter_model.propose(w->drafter, &so_far, WATCHED_MOST, &proposed, &e), e);
+    assert_ok(speculation_step(w->sp, w->s, w->text, w->n, WATCHED_MOST, sampling, rng, next, &n_next, &e), e);
+    speculation_stats(w->sp, &now);
+    int64_t length = now.drafted - w->seen.drafted, accepted = n_next - 1;
+    assert_true(length <= proposed.n && accepted == now.accepted - w->seen.accepted);
+    memcpy(w->text + w->n, proposed.token, (size_t)length * sizeof *w->text);
+    expect_counts(w, &now, fed, length, accepted);
+    drafter_model.accept(w->drafter, (int)accepted);
+    memcpy(w->text + w->n, next, (size_t)n_next * sizeof *w->text);
+    w->n += n_next;
+    w->seen = now;
+}
+
+/* Experts and bytes are those that the routing of each pass says, and the planner was told the decisions of the tokens
+ * that stayed. */
+static void experts_are_counted_as_decided(void **state)
+{
+    const struct sampling greedy = {.top_p = 1};
+    int64_t right = 0, wrong = 0;
+    for (int recurrent = 0; recurrent < 2; recurrent++) {
+        struct three t = open_three(*state, recurrent);
+        for (int seed = 0; seed < 4; seed++) {
+            struct watched w;
+            struct rng rng;
+            rng_seed(&rng, (uint64_t)seed);
+            watch(&w, &t, seed);
+            for (int pass = 0; pass < 40 && w.n < 180; pass++)
+                one_pass(&w, &greedy, &rng);
+            right += w.seen.accepted;
+            wrong += w.seen.drafted - w.seen.accepted;
+            unwatch(&w);
+        }
+        close_three(&t);
+    }
+    if (right < 50 || wrong < 50)
+        fail_msg("%lld tokens right, %lld wrong: the test says little", (long long)right, (long long)wrong);
 }
 
 /* ---- chats --------------------------------------------------------------------------------------------- */
