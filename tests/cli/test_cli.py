@@ -128,7 +128,7 @@ class Cli(unittest.TestCase):
         self.assertLess(self.json(*base, "--temp", 0, "--draft", DEFAULT)["draft"]["mean_length"], 0.1)
         self.assertIn("draft by ngram", cadre(*base, "--draft", "ngram", "--stats")[2])
         self.assertEqual(self.json(*base, "--temp", 0, "--draft", "none")["ids"], self.json(*base, "--temp", 0)["ids"])
-        chat = ("chat", DEFAULT, "--template", "plain", "-p", "who is a man who is", "-n", 30, "--temp", 0)
+        chat = ("chat", DEFAULT, "--template", "plain", "-p", "who is a man who is", "-n", 30, "--temp", 0, "-q")
         self.assertEqual(self.json(*chat, "--draft", "ngram")["ids"], self.json(*chat)["ids"])
         for option in ("--draft-max", "--draft-min"):
             self.fails(USAGE, option, *base, option, 2)
