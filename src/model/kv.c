@@ -5,7 +5,7 @@
  * Attention reads one head's positions one after the other, KV_CHUNK of them in a work item: here they lie together.
  * Within that, keys are strips and values rows of the cache's format, as kernel/attn.h lays them out; F32 means reals.
  * Storing at a position makes it the last one of its layer and sequence: going back is storing again.
- * States are a block of their own, [sequence][layer], and another of that size where marks keep them. */
+ * States are a block of their own, [sequence][layer], and marks another of that size each. */
 #include "model/kv.h"
 
 #include <assert.h>
@@ -27,11 +27,12 @@ struct kv_cache {
     int64_t n_blocks;       /* of a sequence */
     struct kv_layer *layer; /* [n_layer] */
     unsigned char *data;
-    int64_t *length;       /* [n_layer, n_seq] positions stored, or that a state has seen */
-    int64_t state_size;    /* reals a sequence */
-    int64_t stateful;      /* a layer with a state; -1: none has */
-    real *states, *marked; /* [n_seq, state_size] or NULL */
-    int64_t *mark;         /* [n_seq] position of what `marked` holds; -1: nothing */
+    int64_t *length;    /* [n_layer, n_seq] positions stored, or that a state has seen */
+    int64_t state_size; /* reals a sequence */
+    int64_t stateful;   /* a layer with a state; -1: none has */
+    real *states;       /* [n_seq, state_size] or NULL */
+    real *marked;       /* [n_seq, marks, state_size] or NULL */
+    int64_t *mark;      /* [n_seq, marks] position of what `marked` holds; -1: nothing */
     struct arena arena;
 };
 
@@ -91,10 +92,10 @@ static cadre_err reserve(struct kv_cache *kv, uint64_t bytes, cadre_error *err)
     uint64_t states, all;
     CHECK(err,
           mul_ok((uint64_t)kv->state_size * sizeof(real), (uint64_t)l->n_seq, &states) && states < (uint64_t)1 << 46 &&
-              add_ok(bytes, (l->marks ? 2 : 1) * states, &all) && all < (uint64_t)1 << 46,
+              add_ok(bytes, (uint64_t)(1 + l->marks) * states, &all) && all < (uint64_t)1 << 46,
           CADRE_E_MEMORY, "KV cache: the states of %lld sequences do not fit any memory", (long long)l->n_seq);
     kv->length = calloc((size_t)(l->n_layer * l->n_seq), sizeof *kv->length);
-    kv->mark = calloc((size_t)l->n_seq, sizeof *kv->mark);
+    kv->mark = calloc((size_t)(l->n_seq * (l->marks + 1)), sizeof *kv->mark);
     CHECK(err, kv->length && kv->mark, CADRE_E_MEMORY, "no memory for a KV cache");
     /* room for alignment and the sanitizer's red zones */
     TRY(arena_init(&kv->arena, all + CACHE_SLACK + 3 * 128, err));
@@ -102,8 +103,8 @@ static cadre_err reserve(struct kv_cache *kv, uint64_t bytes, cadre_error *err)
     if (states > 0)
         kv->states = arena_alloc(&kv->arena, states);
     if (states > 0 && l->marks)
-        kv->marked = arena_alloc(&kv->arena, states);
-    for (int64_t s = 0; s < l->n_seq; s++)
+        kv->marked = arena_alloc(&kv->arena, (uint64_t)l->marks * states);
+    for (int64_t s = 0; s < l->n_seq * l->marks; s++)
         kv->mark[s] = -1;
     return CADRE_OK;
 }
@@ -161,6 +162,11 @@ size_t kv_layer_bytes(const struct kv_cache *kv, int64_t layer, int64_t n)
 int64_t kv_context(const struct kv_cache *kv)
 {
     return kv->layout.n_ctx;
+}
+
+bool kv_has_states(const struct kv_cache *kv)
+{
+    return kv->stateful >= 0;
 }
 
 struct rows {
@@ -294,6 +300,13 @@ struct kv_view kv_layer_view(struct kv_layer_view *storage)
     return (struct kv_view){.self = storage, .type = storage->kv->layout.type, .block = view_block};
 }
 
+static void forget_marks(struct kv_cache *kv, int64_t seq, int64_t beyond)
+{
+    for (int64_t i = seq * kv->layout.marks; i < (seq + 1) * kv->layout.marks; i++)
+        if (kv->mark[i] > beyond)
+            kv->mark[i] = -1;
+}
+
 real *kv_state(struct kv_cache *kv, int64_t layer, int64_t seq, int64_t position, int64_t n)
 {
     int64_t *length = find_rows(kv, layer, seq).length;
@@ -304,20 +317,23 @@ real *kv_state(struct kv_cache *kv, int64_t layer, int64_t seq, int64_t position
     assert(position == 0 || position == *length);
     if (position == 0) { /* another sequence begins */
         memset(state, 0, (size_t)l->width.state * sizeof *state);
-        kv->mark[seq] = -1;
+        forget_marks(kv, seq, -1);
     }
     *length = position + n;
     return state;
 }
 
-void kv_mark(struct kv_cache *kv, int64_t seq)
+void kv_mark(struct kv_cache *kv, int64_t seq, int i)
 {
     if (kv->stateful < 0)
         return;
-    assert(kv->marked && seq >= 0 && seq < kv->layout.n_seq);
-    memcpy(kv->marked + seq * kv->state_size, kv->states + seq * kv->state_size,
+    assert(i >= 0 && i < kv->layout.marks && seq >= 0 && seq < kv->layout.n_seq);
+    int64_t at = seq * kv->layout.marks + i, position = kv->length[kv->stateful * kv->layout.n_seq + seq];
+    if (kv->mark[at] == position)
+        return; /* a mark is never of another text than what its sequence holds */
+    memcpy(kv->marked + at * kv->state_size, kv->states + seq * kv->state_size,
            (size_t)kv->state_size * sizeof *kv->marked);
-    kv->mark[seq] = kv->length[kv->stateful * kv->layout.n_seq + seq];
+    kv->mark[at] = position;
 }
 
 int64_t kv_rewind(struct kv_cache *kv, int64_t seq, int64_t position)
@@ -325,10 +341,16 @@ int64_t kv_rewind(struct kv_cache *kv, int64_t seq, int64_t position)
     assert(position >= 0 && seq >= 0 && seq < kv->layout.n_seq);
     if (kv->stateful < 0 || position >= kv->length[kv->stateful * kv->layout.n_seq + seq])
         return position;
-    int64_t mark = kv->mark[seq];
-    if (mark < 0 || mark > position)
-        return 0; /* states become zeros, and a later mark void, when the first row arrives */
-    memcpy(kv->states + seq * kv->state_size, kv->marked + seq * kv->state_size,
+    forget_marks(kv, seq, position);
+    int64_t mark = -1, from = 0;
+    for (int64_t i = seq * kv->layout.marks; i < (seq + 1) * kv->layout.marks; i++)
+        if (kv->mark[i] > mark) {
+            mark = kv->mark[i];
+            from = i;
+        }
+    if (mark < 0)
+        return 0; /* states become zeros when the first row arrives */
+    memcpy(kv->states + seq * kv->state_size, kv->marked + from * kv->state_size,
            (size_t)kv->state_size * sizeof *kv->states);
     for (int64_t i = 0; i < kv->layout.n_layer; i++)
         if (kv->layer[i].width.state > 0)

@@ -181,7 +181,7 @@ static void impossible_layouts_are_refused(void **state)
 
 enum { STATE = 5 };
 
-static struct kv_cache *stateful_cache(bool marks)
+static struct kv_cache *stateful_cache(int marks)
 {
     static const struct kv_width width[3] = {
         {.heads = 1, .k = 4, .v = 4}, {.state = STATE}, {.heads = 1, .k = 4, .v = 4, .state = 2}};
@@ -212,7 +212,7 @@ static void expect_states(struct kv_cache *kv, int64_t seq, real value)
 static void states_are_of_their_sequence_and_start_from_zeros(void **state)
 {
     (void)state;
-    struct kv_cache *kv = stateful_cache(false);
+    struct kv_cache *kv = stateful_cache(0);
     const real *s = kv_state(kv, 1, 0, 0, 3);
     for (int i = 0; i < STATE; i++)
         assert_true(s[i] == 0);
@@ -232,12 +232,12 @@ static void states_are_of_their_sequence_and_start_from_zeros(void **state)
 static void states_go_back_to_the_mark_or_to_the_start(void **state)
 {
     (void)state;
-    struct kv_cache *kv = stateful_cache(true);
+    struct kv_cache *kv = stateful_cache(1);
     advance(kv, 0, 0, 3, 3);
     advance(kv, 1, 0, 9, 9);
     assert_int_equal(kv_rewind(kv, 0, 2), 0); /* nothing is marked */
     advance(kv, 0, 0, 3, 3);
-    kv_mark(kv, 0);
+    kv_mark(kv, 0, 0);
     advance(kv, 0, 3, 4, 7);
     assert_int_equal(kv_rewind(kv, 0, 7), 7); /* where it is */
     assert_int_equal(kv_rewind(kv, 0, 5), 3);
@@ -252,11 +252,34 @@ static void states_go_back_to_the_mark_or_to_the_start(void **state)
     kv_free(kv);
 }
 
+static void each_mark_is_a_place_to_go_back_to(void **state)
+{
+    (void)state;
+    struct kv_cache *kv = stateful_cache(2);
+    advance(kv, 0, 0, 3, 3);
+    kv_mark(kv, 0, 0);
+    advance(kv, 0, 3, 2, 5);
+    kv_mark(kv, 0, 1);
+    advance(kv, 0, 5, 4, 9);
+    assert_int_equal(kv_rewind(kv, 0, 8), 5); /* the later one that fits */
+    expect_states(kv, 0, 5);
+    kv_mark(kv, 0, 1); /* where it is already */
+    advance(kv, 0, 5, 1, 6);
+    assert_int_equal(kv_rewind(kv, 0, 5), 5);
+    expect_states(kv, 0, 5);
+    assert_int_equal(kv_rewind(kv, 0, 4), 3);
+    expect_states(kv, 0, 3);
+    advance(kv, 0, 3, 5, 80); /* another text: the later mark is void */
+    assert_int_equal(kv_rewind(kv, 0, 7), 3);
+    expect_states(kv, 0, 3);
+    kv_free(kv);
+}
+
 static void keys_alone_go_back_anywhere(void **state)
 {
     (void)state;
     struct kv_cache *kv = cache(DTYPE_F32);
-    kv_mark(kv, 0);
+    kv_mark(kv, 0, 0);
     assert_int_equal(kv_rewind(kv, 0, 7), 7);
     kv_free(kv);
 }
@@ -264,7 +287,7 @@ static void keys_alone_go_back_anywhere(void **state)
 static void states_are_reals_whatever_the_format(void **state)
 {
     (void)state;
-    struct kv_cache *plain = stateful_cache(false), *marked = stateful_cache(true);
+    struct kv_cache *plain = stateful_cache(0), *marked = stateful_cache(1);
     size_t states = 2 * (STATE + 2) * sizeof(real),
            rows = 2 * 2 * KV_BLOCK * 8 * 2; /* layers, sequences, positions, f16 */
     assert_in_range(kv_bytes(plain), rows + states, rows + states + 256);
@@ -282,6 +305,7 @@ int main(void)
         cmocka_unit_test(impossible_layouts_are_refused),
         cmocka_unit_test(states_are_of_their_sequence_and_start_from_zeros),
         cmocka_unit_test(states_go_back_to_the_mark_or_to_the_start),
+        cmocka_unit_test(each_mark_is_a_place_to_go_back_to),
         cmocka_unit_test(keys_alone_go_back_anywhere),
         cmocka_unit_test(states_are_reals_whatever_the_format),
     };
