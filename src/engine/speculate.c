@@ -220,7 +220,8 @@ cadre_err speculation_fits(const struct speculation *sp, const struct cadre_mode
 void speculation_begin(struct speculation *sp, uint64_t seed)
 {
     sp->row->begin(sp->self, seed);
-    memset(sp->chance, 0, sizeof sp->chance);
+    for (int i = 0; i < DRAFT_KINDS; i++)
+        sp->chance[i] = (struct draft_chance){.prior = sp->cost.draft == 0 ? 0.2 : 0.6};
     draft_reads_begin(&sp->reads);
     sp->idle = 0;
     sp->n_counted = 0;
