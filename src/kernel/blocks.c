@@ -213,8 +213,15 @@ static void put_plane(unsigned char *plane, int64_t lane, const uint8_t code[GRI
     }
 }
 
-void block_put_row(const struct block_layout *f, unsigned char *strip, int64_t lane, const unsigned char *row,
-                   size_t block_bytes, int64_t k)
+void block_put_codes(unsigned char *plane, int64_t lane, const uint8_t code[GRID_BLOCK], int low, int high)
+{
+    put_plane(plane, lane, code, 0, low);
+    if (high)
+        put_plane(plane + low * PLANE_BYTES, lane, code, low, high);
+}
+
+void block_put_row(block_put_codes_fn *put_codes, const struct block_layout *f, unsigned char *strip, int64_t lane,
+                   const unsigned char *row, size_t block_bytes, int64_t k)
 {
     unsigned char *plane = strip + record_bytes(f) * (size_t)(k / f->unit);
     for (int64_t u = 0; u < k / f->unit; u++, row += block_bytes, strip += record_bytes(f)) {
@@ -222,9 +229,7 @@ void block_put_row(const struct block_layout *f, unsigned char *strip, int64_t l
         for (int g = 0; g < f->unit / GRID_BLOCK; g++, plane += plane_bytes(f)) {
             uint8_t code[GRID_BLOCK];
             f->codes(row, g, code);
-            put_plane(plane, lane, code, 0, f->low);
-            if (f->high)
-                put_plane(plane + f->low * PLANE_BYTES, lane, code, f->low, f->high);
+            put_codes(plane, lane, code, f->low, f->high);
         }
     }
 }

@@ -362,6 +362,7 @@ void kernels_init_generic(struct kernels *k)
     *k = (struct kernels){
         .isa = ISA_GENERIC,
         .gemm_f32 = gemm_f32,
+        .put_codes = block_put_codes,
         .unpack = {BLOCK_FORMATS(UNPACK_ENTRY)},
         .pack_f32 = pack_f32,
         .rows_f32 = rows_f32,

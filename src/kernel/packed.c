@@ -99,7 +99,7 @@ static void put_pieces(enum dtype type, char *strip, int64_t lane, const char *r
     }
 }
 
-void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_t k)
+void packed_fill(const struct kernels *ks, void *dst, enum dtype type, const void *rows, int64_t n, int64_t k)
 {
     size_t strip_bytes = packed_strip_bytes(type, k);
     memset(dst, 0, strip_bytes * (size_t)strips(n)); /* outputs beyond n, and the second half of an odd pair */
@@ -109,8 +109,8 @@ void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_
         if (has_pieces(type))
             put_pieces(type, strip, i % STRIP, row, k);
         else if (packed_is_decoded(type))
-            block_put_row(block_layout(type), (unsigned char *)strip, i % STRIP, (const unsigned char *)row,
-                          dtype_info(type)->bytes, k);
+            block_put_row(ks ? ks->put_codes : block_put_codes, block_layout(type), (unsigned char *)strip, i % STRIP,
+                          (const unsigned char *)row, dtype_info(type)->bytes, k);
         else
             layouts[type].put_row(strip, i % STRIP, row, k);
     }
