@@ -6,6 +6,7 @@
 #ifndef CADRE_KERNEL_BLOCKS_SIMD_H
 #define CADRE_KERNEL_BLOCKS_SIMD_H
 
+#include "kernel/block_codes.h"
 #include "kernel/tile_simd.h"
 #include "tensor/format/scales.h"
 
@@ -732,24 +733,43 @@ INLINE void put_plane_simd(unsigned char *plane, int64_t lane, __m256i code, int
         put_words(plane, lane, &w, 1);
     }
 }
-static void put_codes(unsigned char *plane, int64_t lane, const uint8_t code[GRID_BLOCK], int low, int high)
+/* Two loads: codes are written in halves, which one load could not take over from the stores */
+INLINE __m256i load_halves(const uint8_t code[GRID_BLOCK])
 {
-    __m256i c = _mm256_loadu_si256((const __m256i *)(const void *)code);
-    if (low == 8)
-        put_plane_simd(plane, lane, c, 8);
-    else if (low == 4)
-        put_plane_simd(plane, lane, _mm256_and_si256(c, _mm256_set1_epi8(15)), 4);
-    else
-        put_plane_simd(plane, lane, _mm256_and_si256(c, _mm256_set1_epi8(3)), 2);
-    if (high == 1)
-        put_plane_simd(
-            plane + low * PLANE_BYTES, lane,
-            _mm256_srl_epi16(_mm256_and_si256(c, _mm256_set1_epi8((char)(1 << low))), _mm_cvtsi32_si128(low)), 1);
-    else if (high == 2)
-        put_plane_simd(
-            plane + low * PLANE_BYTES, lane,
-            _mm256_srl_epi16(_mm256_and_si256(c, _mm256_set1_epi8((char)(3 << low))), _mm_cvtsi32_si128(low)), 2);
+    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)code);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(a),
+                                   _mm_loadu_si128((const __m128i *)(const void *)(code + 16)), 1);
 }
+
+/* One row into its lane */
+INLINE void put_row_simd(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k, size_t bytes,
+                         struct block_format f, int half, int byte,
+                         void (*codes)(const unsigned char *, int, uint8_t[GRID_BLOCK]))
+{
+    unsigned char *plane = strip + k / f.unit * record_bytes(f);
+    for (; k > 0; k -= f.unit, row += bytes, strip += record_bytes(f)) {
+        UNROLL for (int i = 0; i < f.n_half; i++) memcpy(strip + (i * STRIP + lane) * 2, row + half + 2 * i, 2);
+        UNROLL for (int i = 0; i < f.n_byte; i++) strip[(2 * f.n_half + i) * STRIP + lane] = row[byte + i];
+        UNROLL for (int g = 0; g < f.unit / GRID_BLOCK; g++, plane += plane_bytes(f))
+        {
+            uint8_t code[GRID_BLOCK];
+            codes(row, g, code);
+            __m256i c = load_halves(code);
+            __m256i low = f.low == 8 ? c : _mm256_and_si256(c, _mm256_set1_epi8((char)((1 << f.low) - 1)));
+            put_plane_simd(plane, lane, low, f.low);
+            if (f.high) {
+                __m256i high = _mm256_and_si256(c, _mm256_set1_epi8((char)(((1 << f.high) - 1) << f.low)));
+                put_plane_simd(plane + f.low * PLANE_BYTES, lane, _mm256_srli_epi16(high, f.low), f.high);
+            }
+        }
+    }
+}
+#define PUT_ROW(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales)   \
+    static void put_row_##name(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k)                \
+    {                                                                                                                  \
+        put_row_simd(strip, lane, row, k, dtype_info(DTYPE_##type)->bytes, block_##name, half, byte, codes_##codes);   \
+    }
+BLOCK_FORMATS(PUT_ROW)
 
 static void f32_product(const struct block_layout *f, int64_t m, int64_t n_valid, struct grid_job d,
                         int64_t strip_bytes, grid_fn *const few[3], grid_fn *const wide[3])
@@ -783,12 +803,12 @@ BLOCK_FORMATS(F32_FUNCTIONS)
 
 #define SET_F32(type, name, ...)                                                                                       \
     k->gemm_few[DTYPE_##type] = f32_##name;                                                                            \
-    k->unpack[DTYPE_##type] = unpack_##name;
+    k->unpack[DTYPE_##type] = unpack_##name;                                                                           \
+    k->put_row[DTYPE_##type] = put_row_##name;
 
 static void set_blocks(struct kernels *k)
 {
     BLOCK_FORMATS(SET_F32)
-    k->put_codes = put_codes;
     set_grid(k);
 }
 

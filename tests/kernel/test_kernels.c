@@ -445,7 +445,7 @@ static void levels_fill_every_pointer(void **state)
         for (enum dtype type = 0; type < DTYPE_COUNT; type++) /* one layout for all levels */
             assert_true(!k->gemm_w[type] == !levels.of[0].gemm_w[type] && !k->gemm_grid[type] == !block_layout(type) &&
                         !k->unpack[type] == !block_layout(type));
-        for (size_t at = offsetof(struct kernels, put_codes); at < sizeof *k; at += sizeof(void *)) {
+        for (size_t at = offsetof(struct kernels, to_grid); at < sizeof *k; at += sizeof(void *)) {
             void *p;
             memcpy(&p, (const char *)k + at, sizeof p);
             assert_non_null(p);
