@@ -395,4 +395,5 @@ void kernels_init_generic(struct kernels *k)
         .attn = {.span_add = span_add, .softmax_back = softmax_back},
         .delta = {.step = delta_step},
     };
+    cache_kernels_generic(k->attn.cache);
 }

@@ -127,17 +127,18 @@ struct tensor *op_rope(struct op_ctx *c, struct tensor *x, int64_t head_dim, con
                        const struct rope *rope);
 
 /* ---- attention.c: causal, over several sequences of different length (ragged), through a KV view */
-enum {
-    KV_BLOCK = 64
-}; /* positions; blocks count from position 0 of the sequence, so results do not depend on batches */
+enum { /* positions, counted from 0 of the sequence, so that results do not depend on batches */
+       KV_BLOCK = 64,
+       KV_CHUNK = 8 * KV_BLOCK
+};
 
-/* Where keys and values of one layer are: block(self, seq, b) gives positions b * KV_BLOCK … of sequence seq as f32
- * rows, the i-th at *k + i * stride[0] and *v + i * stride[1]; for a compressed cache it decodes into `scratch`, which
- * holds KV_BLOCK * (k_width + v_width) reals. Only the first positions that exist are valid. */
+/* Where keys and values of one layer are: block(self, seq, head, b) gives those of kv head `head` at positions
+ * b * KV_BLOCK … of sequence seq, whole strips and rows of `type` as kernel/attn.h lays them out. Values are the first
+ * numbers of the keys where *v is NULL. Positions that do not exist yet may hold anything. */
 struct kv_view {
     void *self;
-    void (*block)(void *self, int64_t seq, int64_t b, real *scratch, const real **k, const real **v, int64_t stride[2]);
-    bool decodes; /* a block costs a decode: it is asked for once for all kv heads, else once for each */
+    enum dtype type; /* F32, F16, BF16, Q8_0 */
+    void (*block)(void *self, int64_t seq, int64_t head, int64_t b, const void **k, const void **v);
 };
 
 struct attention {

@@ -91,7 +91,7 @@ static cadre_err check(const struct spec *s, const struct layer_spec *l, cadre_e
 static struct kv_width cache(const struct spec *s, const struct layer_spec *l, enum mla_form mla)
 {
     (void)mla;
-    return (struct kv_width){.k = l->n_kv_head * s->head_dim, .v = l->n_kv_head * s->v_dim};
+    return (struct kv_width){.heads = l->n_kv_head, .k = s->head_dim, .v = s->v_dim};
 }
 
 static struct tensor *head_norm(struct op_ctx *c, const struct spec *s, struct tensor *x, struct tensor *w)
