@@ -53,6 +53,10 @@ INLINE i16 i_srl(i16 x, int n)
 {
     return _mm512_srl_epi32(x, _mm_cvtsi32_si128(n));
 }
+INLINE i16 i_sra(i16 x, int n)
+{
+    return _mm512_srai_epi32(x, (unsigned)n);
+}
 INLINE i16 i_load_u8(const void *p)
 {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
@@ -116,6 +120,10 @@ INLINE i16 i_srl(i16 x, int n)
 {
     __m128i count = _mm_cvtsi32_si128(n);
     return (i16){_mm256_srl_epi32(x.lo, count), _mm256_srl_epi32(x.hi, count)};
+}
+INLINE i16 i_sra(i16 x, int n)
+{
+    return (i16){_mm256_srai_epi32(x.lo, n), _mm256_srai_epi32(x.hi, n)};
 }
 INLINE i16 i_load_u8(const void *p)
 {
@@ -298,24 +306,20 @@ INLINE i16 pair_words(struct block_format f, const struct tables *t, const char 
 /* Number 2 j + p of 32 as floats. */
 INLINE v16 number_floats(struct block_format f, const struct tables *t, const char *plane, int j, int p)
 {
+    if (f.low == 8)
+        return v_from_int(i_sra(i_shl(i_load(plane + j / 2 * PLANE_BYTES), 24 - 8 * (2 * p + j % 2)), 24));
 #ifdef __AVX512F__
-    if (f.low < 8) {
-        int per = 16 / f.low, per_high = f.high ? 16 / f.high : 1;
-        i16 x = i_shr(i_load(plane + j / per * PLANE_BYTES), 16 * p + f.low * (j % per));
-        v16 v = _mm512_permutexvar_ps(x, t->lowf);
-        if (f.high) {
-            i16 y = i_shr(i_load(plane + (f.low + j / per_high) * PLANE_BYTES), 16 * p + f.high * (j % per_high));
-            v = v_add(v, _mm512_permutexvar_ps(y, t->highf));
-        }
-        return v;
+    int per = 16 / f.low, per_high = f.high ? 16 / f.high : 1;
+    i16 x = i_shr(i_load(plane + j / per * PLANE_BYTES), 16 * p + f.low * (j % per));
+    v16 v = _mm512_permutexvar_ps(x, t->lowf);
+    if (f.high) {
+        i16 y = i_shr(i_load(plane + (f.low + j / per_high) * PLANE_BYTES), 16 * p + f.high * (j % per_high));
+        v = v_add(v, _mm512_permutexvar_ps(y, t->highf));
     }
-    i16 x = i_shl(i_load(plane + j / 2 * PLANE_BYTES), 24 - 8 * (2 * p + j % 2));
-    return v_from_int(_mm512_srai_epi32(x, 24));
+    return v;
 #else
     i16 x = pair_words(f, t, plane, j);
-    if (!p)
-        x = i_shl(x, 16);
-    return v_from_int((i16){_mm256_srai_epi32(x.lo, 16), _mm256_srai_epi32(x.hi, 16)});
+    return v_from_int(i_sra(p ? x : i_shl(x, 16), 16));
 #endif
 }
 
