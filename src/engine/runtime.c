@@ -99,7 +99,7 @@ cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_mode
     if (rc == CADRE_OK && options->tokenizer_only)
         rc = open_tokenizer(&m->tokenizer, path, err);
     else if (rc == CADRE_OK)
-        rc = model_open(&m->model, path, mla, &m->tokenizer, m->pool, err);
+        rc = model_open(&m->model, path, mla, &m->tokenizer, &m->kernels, m->pool, err);
     if (rc == CADRE_OK && m->model)
         rc = mla_acts(m->model, options->mla, err);
     if (rc == CADRE_OK && m->model)

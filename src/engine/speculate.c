@@ -8,7 +8,7 @@
 #include "base/checked.h"
 #include "model/experts.h"
 
-/* A drafter that costs and seems useless is tried again after so many passes. */
+/* A drafter that costs and seems useless is tried again after so many passes, unless it cannot pay at all. */
 enum { RETRY = 32, USUAL_MOST = 8 };
 
 /* The decisions of one pass, by layer (a chain's turns each one of their own), row and slot. */
@@ -220,7 +220,8 @@ cadre_err speculation_fits(const struct speculation *sp, const struct cadre_mode
 void speculation_begin(struct speculation *sp, uint64_t seed)
 {
     sp->row->begin(sp->self, seed);
-    memset(sp->chance, 0, sizeof sp->chance);
+    for (int i = 0; i < DRAFT_KINDS; i++)
+        sp->chance[i] = (struct draft_chance){.prior = sp->cost.draft == 0 ? 0.2 : 0.6};
     draft_reads_begin(&sp->reads);
     sp->idle = 0;
     sp->n_counted = 0;
@@ -249,7 +250,7 @@ static cadre_err choose_draft(struct speculation *sp, const struct draft_text *t
         return CADRE_OK;
     }
     sp->idle = n ? 0 : sp->idle + 1;
-    if (sp->idle == RETRY) {
+    if (sp->idle >= RETRY && draft_length(&sp->cost, 1, most) > 0) { /* if it could pay were it always right */
         sp->idle = 0;
         n = 1;
     }

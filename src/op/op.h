@@ -17,6 +17,15 @@ struct tensor *op_linear(struct op_ctx *c, struct tensor *x, const struct weight
 struct tensor *op_linear_grouped(struct op_ctx *c, struct tensor *x, const struct weight *w, const int64_t *offset,
                                  struct tensor *bias);
 
+/* y[i] = op_linear(c, x, part[i].w, part[i].bias), or op_linear_grouped where offset is given, for up to OP_LINEARS
+ * parts: the same bytes, as one list of work for the threads. */
+enum { OP_LINEARS = 3 };
+struct op_linear_part {
+    const struct weight *w;
+    struct tensor *bias;
+};
+void op_linears(struct op_ctx *c, struct tensor *x, const int64_t *offset, int n, const struct op_linear_part *part,
+                struct tensor **y);
 /* Each matrix of the stack on its own columns: x [m, n_expert * k] → [m, n_expert * n]. */
 struct tensor *op_linear_heads(struct op_ctx *c, struct tensor *x, const struct weight *w);
 

@@ -6,12 +6,12 @@
 
 /* ---- how often drafts are right ---- */
 
-/* The prior counts as PRIOR_TESTS tests; a test's weight falls to a third after about 1 / (1 - FADE) later ones. */
-static const double PRIOR_CHANCE = 0.6, PRIOR_TESTS = 2, FADE = 0.95;
+/* A test's weight falls to a third after about 1 / (1 - FADE) later ones. */
+static const double PRIOR_TESTS = 2, FADE = 0.97;
 
 double draft_chance(const struct draft_chance *c)
 {
-    return (c->right + PRIOR_CHANCE * PRIOR_TESTS) / (c->tested + PRIOR_TESTS);
+    return (c->right + c->prior * PRIOR_TESTS) / (c->tested + PRIOR_TESTS);
 }
 
 void draft_chance_saw(struct draft_chance *c, int accepted, bool then_wrong)
@@ -103,16 +103,18 @@ double draft_pass_cost(const struct draft_cost *c, double a, int d)
     return cost;
 }
 
+static const double LEAST_GAIN = 1.05;
+
 int draft_length(const struct draft_cost *c, double a, int most)
 {
     int best = 0;
-    double best_value = 0;
-    for (int d = 0; d <= most; d++) {
+    double none = 1 / draft_pass_cost(c, a, 0), best_value = none;
+    for (int d = 1; d <= most; d++) {
         double value = draft_expected_tokens(a, d) / draft_pass_cost(c, a, d);
-        if (d == 0 || value > best_value) {
+        if (value > best_value) {
             best = d;
             best_value = value;
         }
     }
-    return best;
+    return best_value >= LEAST_GAIN * none ? best : 0;
 }

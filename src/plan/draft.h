@@ -18,9 +18,11 @@ enum {
 
 /* ---- how often drafts are right ---- */
 
-/* Chance that a drafted token is accepted when all before it were: a mean whose weights fade. Zeroed: the prior. */
+/* Chance that a drafted token is accepted when all before it were: a mean whose weights fade, and a prior that counts
+ * as two tests. Start as {.prior = 0 … 1}: low where a draft that is left out can be compared too and so costs nothing.
+ */
 struct draft_chance {
-    double right, tested;
+    double prior, right, tested;
 };
 
 double draft_chance(const struct draft_chance *c);
@@ -76,7 +78,8 @@ struct draft_cost {
 
 /* Cost of a pass with a draft of d tokens; a: their chance. */
 double draft_pass_cost(const struct draft_cost *c, double a, int d);
-/* The length 0 … most with the most expected tokens for its cost; of equals the shortest. */
+/* The length 0 … most with the most expected tokens for its cost; of equals the shortest. 0 unless it promises 5 % more
+ * than no draft: estimates are noisy, and between two that are equal the certain one is better. */
 int draft_length(const struct draft_cost *c, double a, int most);
 
 #endif

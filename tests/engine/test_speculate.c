@@ -308,7 +308,7 @@ static void a_seed_gives_one_text(void **state)
     struct three t = open_three(*state, false);
     int32_t ids[PROMPT];
     periodic(ids, PROMPT, 5, 2);
-    struct drafting d = {"model", t.near, 0, 8};
+    struct drafting d = {"model", t.near, 3, 8};
     cadre_generation first = {0};
     int other = 0;
     for (int threads = 1; threads <= 3; threads++) {

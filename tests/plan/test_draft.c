@@ -120,9 +120,10 @@ static void reads_are_means_over_windows(void **state)
 static void chances_follow_what_happens(void **state)
 {
     (void)state;
-    struct draft_chance c = {0}, always = {0}, never = {0};
-    double prior = draft_chance(&c);
-    assert_in_range((int)(100 * prior), 50, 70);
+    struct draft_chance c = {.prior = 0.6}, always = c, never = c, early = c;
+    assert_near(draft_chance(&early), 0.6, 1e-12);
+    draft_chance_saw(&early, 1, true); /* two tests against the two of the prior, but for what fades */
+    assert_near(draft_chance(&early), (0.6 * 2 + 0.97) / (2 + 0.97 + 1), 1e-12);
     for (int i = 0; i < 200; i++) {
         draft_chance_saw(&c, 3, true); /* three right, then one wrong */
         draft_chance_saw(&always, 5, false);
@@ -134,7 +135,7 @@ static void chances_follow_what_happens(void **state)
     struct draft_chance same = c;
     draft_chance_saw(&same, 0, false); /* nothing was tested */
     assert_memory_equal(&same, &c, sizeof c);
-    for (int i = 0; i < 40; i++)
+    for (int i = 0; i < 60; i++)
         draft_chance_saw(&always, 0, true);
     assert_true(draft_chance(&always) < 0.25); /* what was long ago is forgotten */
 }
@@ -165,14 +166,14 @@ static void lengths_are_right_where_they_are_known(void **state)
     /* The same experts again and again cost nothing more. */
     struct draft_cost shared = {.dense = 0, .expert = line(10, 0), .pending = 1};
     assert_int_equal(draft_length(&shared, 0.5, 8), 8);
-    /* A second token pays when a > more / (dense + first): here 3 / 10. */
+    /* A second token pays when 1 + a > 1.05 (dense + first + more) / (dense + first): here 1.05 · 13 / 10. */
     struct draft_cost half = {.dense = 5, .expert = line(5, 3), .pending = 1};
-    assert_int_equal(draft_length(&half, 0.29, 8), 0);
-    assert_int_equal(draft_length(&half, 0.31, 8), 1);
+    assert_int_equal(draft_length(&half, 0.36, 8), 0);
+    assert_int_equal(draft_length(&half, 0.37, 8), 1);
     /* The same for what rows and the drafter cost. */
     struct draft_cost rows = {.dense = 4, .expert = line(5, 0), .row = 1, .draft = 2, .pending = 1};
-    assert_int_equal(draft_length(&rows, 0.29, 8), 0);
-    assert_int_equal(draft_length(&rows, 0.31, 8), 1);
+    assert_int_equal(draft_length(&rows, 0.36, 8), 0);
+    assert_int_equal(draft_length(&rows, 0.37, 8), 1);
     /* A drafter as dear as the model never pays. */
     struct draft_cost dear = {.dense = 10, .expert = line(0, 0), .draft = 10, .pending = 1};
     assert_int_equal(draft_length(&dear, 0.99, 8), 0);
