@@ -1,108 +1,10 @@
-#include "kernel/blocks.h"
+#include "kernel/block_codes.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "kernel/kernel.h"
 #include "tensor/format/scales.h"
-
-/* ---- codes in a file's blocks */
-
-static uint64_t load8(const void *p)
-{
-    uint64_t x;
-    memcpy(&x, p, sizeof x);
-    return x;
-}
-
-/* numbers j and j + 16 in byte j */
-static void low_high(const unsigned char *p, uint8_t code[GRID_BLOCK])
-{
-    for (int j = 0; j < 16; j++) {
-        code[j] = p[j] & 15;
-        code[j + 16] = p[j] >> 4;
-    }
-}
-
-static void fifth_bits(const unsigned char *high, uint8_t code[GRID_BLOCK])
-{
-    uint32_t bits = le32(high);
-    for (int j = 0; j < GRID_BLOCK; j++)
-        code[j] |= (uint8_t)((bits >> j & 1) << 4);
-}
-
-static void codes_after_1(const unsigned char *p, int g, uint8_t code[GRID_BLOCK]) /* mxfp4 */
-{
-    (void)g;
-    low_high(p + 1, code);
-}
-static void codes_after_2(const unsigned char *p, int g, uint8_t code[GRID_BLOCK]) /* q4_0, iq4_nl */
-{
-    (void)g;
-    low_high(p + 2, code);
-}
-static void codes_q4_1(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
-{
-    (void)g;
-    low_high(p + 4, code);
-}
-static void codes_q5_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
-{
-    (void)g;
-    low_high(p + 6, code);
-    fifth_bits(p + 2, code);
-}
-static void codes_q5_1(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
-{
-    (void)g;
-    low_high(p + 8, code);
-    fifth_bits(p + 4, code);
-}
-static void codes_q8_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
-{
-    (void)g;
-    memcpy(code, p + 2, GRID_BLOCK);
-}
-static void codes_iq4_xs(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
-{
-    low_high(p + 8 + 16 * g, code);
-}
-
-/* Places in super-blocks: format/k_quants.c. */
-static void bits_of(const unsigned char *p, int shift, int mask, uint8_t code[GRID_BLOCK])
-{
-    for (int j = 0; j < GRID_BLOCK; j++)
-        code[j] = p[j] >> shift & mask;
-}
-static void add_bits(const unsigned char *p, int shift, int mask, int to, uint8_t code[GRID_BLOCK])
-{
-    for (int j = 0; j < GRID_BLOCK; j++)
-        code[j] |= (uint8_t)((p[j] >> shift & mask) << to);
-}
-static void codes_q2_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
-{
-    bits_of(p + 16 + g / 4 * 32, g % 4 * 2, 3, code);
-}
-static void codes_q3_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
-{
-    bits_of(p + 32 + g / 4 * 32, g % 4 * 2, 3, code);
-    add_bits(p, g, 1, 2, code);
-}
-static void codes_q4_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
-{
-    bits_of(p + 16 + g / 2 * 32, g % 2 * 4, 15, code);
-}
-static void codes_q5_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
-{
-    bits_of(p + 48 + g / 2 * 32, g % 2 * 4, 15, code);
-    add_bits(p + 16, g, 1, 4, code);
-}
-static void codes_q6_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
-{
-    int s = g % 4;
-    bits_of(p + g / 4 * 64 + s % 2 * 32, s / 2 * 4, 15, code);
-    add_bits(p + 128 + g / 4 * 32, s * 2, 3, 4, code);
-}
 
 /* ---- scales from header fields */
 
@@ -165,6 +67,13 @@ const struct block_layout *block_layout(enum dtype type)
 
 /* ---- packing */
 
+static uint64_t load8(const void *p)
+{
+    uint64_t x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+
 static size_t record_bytes(const struct block_layout *f)
 {
     return (size_t)(2 * f->n_half + f->n_byte) * STRIP;
@@ -213,11 +122,11 @@ static void put_plane(unsigned char *plane, int64_t lane, const uint8_t code[GRI
     }
 }
 
-void block_put_row(const struct block_layout *f, unsigned char *strip, int64_t lane, const unsigned char *row,
-                   size_t block_bytes, int64_t k)
+void block_put_row(enum dtype type, unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k)
 {
+    const struct block_layout *f = block_layout(type);
     unsigned char *plane = strip + record_bytes(f) * (size_t)(k / f->unit);
-    for (int64_t u = 0; u < k / f->unit; u++, row += block_bytes, strip += record_bytes(f)) {
+    for (int64_t u = 0; u < k / f->unit; u++, row += dtype_info(type)->bytes, strip += record_bytes(f)) {
         put_record(f, strip, lane, row);
         for (int g = 0; g < f->unit / GRID_BLOCK; g++, plane += plane_bytes(f)) {
             uint8_t code[GRID_BLOCK];

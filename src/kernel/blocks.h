@@ -75,9 +75,9 @@ struct block_layout {
 /* NULL: the format has none. */
 const struct block_layout *block_layout(enum dtype type);
 
-/* One row of a matrix (k numbers as in a file) into lane `lane` of a strip that holds zeros there. */
-void block_put_row(const struct block_layout *f, unsigned char *strip, int64_t lane, const unsigned char *row,
-                   size_t block_bytes, int64_t k);
+/* One row of a matrix (k numbers as in a file) into lane `lane` of a strip. */
+typedef void block_put_row_fn(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k);
+void block_put_row(enum dtype type, unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k);
 
 /* From the bits of a block's largest magnitude (bf16 as f32). 2^-126 is the least grid: below 2^-114 a block's numbers
  * lose bits, and become 0 in the end. */

@@ -6,6 +6,7 @@
 #ifndef CADRE_KERNEL_BLOCKS_SIMD_H
 #define CADRE_KERNEL_BLOCKS_SIMD_H
 
+#include "kernel/block_codes.h"
 #include "kernel/tile_simd.h"
 #include "tensor/format/scales.h"
 
@@ -51,6 +52,10 @@ INLINE i16 w_codes(i16 x, int bits, int i, i16 table)
 INLINE i16 i_srl(i16 x, int n)
 {
     return _mm512_srl_epi32(x, _mm_cvtsi32_si128(n));
+}
+INLINE i16 i_sra(i16 x, int n)
+{
+    return _mm512_srai_epi32(x, (unsigned)n);
 }
 INLINE i16 i_load_u8(const void *p)
 {
@@ -115,6 +120,10 @@ INLINE i16 i_srl(i16 x, int n)
 {
     __m128i count = _mm_cvtsi32_si128(n);
     return (i16){_mm256_srl_epi32(x.lo, count), _mm256_srl_epi32(x.hi, count)};
+}
+INLINE i16 i_sra(i16 x, int n)
+{
+    return (i16){_mm256_srai_epi32(x.lo, n), _mm256_srai_epi32(x.hi, n)};
 }
 INLINE i16 i_load_u8(const void *p)
 {
@@ -297,24 +306,20 @@ INLINE i16 pair_words(struct block_format f, const struct tables *t, const char 
 /* Number 2 j + p of 32 as floats. */
 INLINE v16 number_floats(struct block_format f, const struct tables *t, const char *plane, int j, int p)
 {
+    if (f.low == 8)
+        return v_from_int(i_sra(i_shl(i_load(plane + j / 2 * PLANE_BYTES), 24 - 8 * (2 * p + j % 2)), 24));
 #ifdef __AVX512F__
-    if (f.low < 8) {
-        int per = 16 / f.low, per_high = f.high ? 16 / f.high : 1;
-        i16 x = i_shr(i_load(plane + j / per * PLANE_BYTES), 16 * p + f.low * (j % per));
-        v16 v = _mm512_permutexvar_ps(x, t->lowf);
-        if (f.high) {
-            i16 y = i_shr(i_load(plane + (f.low + j / per_high) * PLANE_BYTES), 16 * p + f.high * (j % per_high));
-            v = v_add(v, _mm512_permutexvar_ps(y, t->highf));
-        }
-        return v;
+    int per = 16 / f.low, per_high = f.high ? 16 / f.high : 1;
+    i16 x = i_shr(i_load(plane + j / per * PLANE_BYTES), 16 * p + f.low * (j % per));
+    v16 v = _mm512_permutexvar_ps(x, t->lowf);
+    if (f.high) {
+        i16 y = i_shr(i_load(plane + (f.low + j / per_high) * PLANE_BYTES), 16 * p + f.high * (j % per_high));
+        v = v_add(v, _mm512_permutexvar_ps(y, t->highf));
     }
-    i16 x = i_shl(i_load(plane + j / 2 * PLANE_BYTES), 24 - 8 * (2 * p + j % 2));
-    return v_from_int(_mm512_srai_epi32(x, 24));
+    return v;
 #else
     i16 x = pair_words(f, t, plane, j);
-    if (!p)
-        x = i_shl(x, 16);
-    return v_from_int((i16){_mm256_srai_epi32(x.lo, 16), _mm256_srai_epi32(x.hi, 16)});
+    return v_from_int(i_sra(p ? x : i_shl(x, 16), 16));
 #endif
 }
 
@@ -692,6 +697,84 @@ static void set_grid(struct kernels *k)
 
 #ifndef GRID_ONLY
 
+/* ---- packing: of 32 codes the even ones and the odd ones side by side, b bits each */
+
+/* Pairs of neighbouring bytes, low + high << b, as 16 bytes in the order of the bytes before. */
+INLINE __m128i join_pairs(__m256i x, int b)
+{
+    __m256i words = _mm256_maddubs_epi16(x, _mm256_set1_epi16((short)(1 | 1 << (8 + b))));
+    __m256i bytes = _mm256_permute4x64_epi64(_mm256_packus_epi16(words, words), 0x08);
+    return _mm256_castsi256_si128(bytes);
+}
+INLINE void put_words(unsigned char *plane, int64_t lane, const void *words, int n)
+{
+    for (int v = 0; v < n; v++)
+        memcpy(plane + v * PLANE_BYTES + lane * 4, (const char *)words + 4 * v, 4);
+}
+INLINE void put_plane_simd(unsigned char *plane, int64_t lane, __m256i code, int b)
+{
+    /* even numbers, then odd ones, of each 8 */
+    __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
+    __m256i split = _mm256_shuffle_epi8(code, order);
+    if (b == 8) { /* of each 4: 0, 2, 1, 3 */
+        __m256i four = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+        uint32_t w[8];
+        _mm256_storeu_si256((__m256i *)(void *)w, _mm256_shuffle_epi8(code, four));
+        put_words(plane, lane, w, 8);
+    } else if (b == 4) {
+        uint32_t w[4];
+        _mm_storeu_si128((__m128i *)(void *)w, join_pairs(split, 4));
+        put_words(plane, lane, w, 4);
+    } else if (b == 2) { /* bytes e01 e23 o01 o23 of each 8; a word takes four bytes of one kind, of 16 numbers */
+        __m128i x = join_pairs(split, 2);
+        x = _mm_shuffle_epi8(x, _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+        __m128i both = _mm_maddubs_epi16(x, _mm_set1_epi16(1 | 1 << 12));
+        uint64_t w = (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(both, both));
+        put_words(plane, lane, &w, 2);
+    } else {                                                                                /* b == 1 */
+        __m256i halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi32(split, 0xd8), 0xd8); /* 16 even, 16 odd */
+        uint32_t w = (uint32_t)_mm256_movemask_epi8(_mm256_slli_epi16(halves, 7));
+        put_words(plane, lane, &w, 1);
+    }
+}
+/* Two loads: codes are written in halves, which one load could not take over from the stores */
+INLINE __m256i load_halves(const uint8_t code[GRID_BLOCK])
+{
+    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)code);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(a),
+                                   _mm_loadu_si128((const __m128i *)(const void *)(code + 16)), 1);
+}
+
+/* One row into its lane */
+INLINE void put_row_simd(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k, size_t bytes,
+                         struct block_format f, int half, int byte,
+                         void (*codes)(const unsigned char *, int, uint8_t[GRID_BLOCK]))
+{
+    unsigned char *plane = strip + k / f.unit * record_bytes(f);
+    for (; k > 0; k -= f.unit, row += bytes, strip += record_bytes(f)) {
+        UNROLL for (int i = 0; i < f.n_half; i++) memcpy(strip + (i * STRIP + lane) * 2, row + half + 2 * i, 2);
+        UNROLL for (int i = 0; i < f.n_byte; i++) strip[(2 * f.n_half + i) * STRIP + lane] = row[byte + i];
+        UNROLL for (int g = 0; g < f.unit / GRID_BLOCK; g++, plane += plane_bytes(f))
+        {
+            uint8_t code[GRID_BLOCK];
+            codes(row, g, code);
+            __m256i c = load_halves(code);
+            __m256i low = f.low == 8 ? c : _mm256_and_si256(c, _mm256_set1_epi8((char)((1 << f.low) - 1)));
+            put_plane_simd(plane, lane, low, f.low);
+            if (f.high) {
+                __m256i high = _mm256_and_si256(c, _mm256_set1_epi8((char)(((1 << f.high) - 1) << f.low)));
+                put_plane_simd(plane + f.low * PLANE_BYTES, lane, _mm256_srli_epi16(high, f.low), f.high);
+            }
+        }
+    }
+}
+#define PUT_ROW(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales)   \
+    static void put_row_##name(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k)                \
+    {                                                                                                                  \
+        put_row_simd(strip, lane, row, k, dtype_info(DTYPE_##type)->bytes, block_##name, half, byte, codes_##codes);   \
+    }
+BLOCK_FORMATS(PUT_ROW)
+
 static void f32_product(const struct block_layout *f, int64_t m, int64_t n_valid, struct grid_job d,
                         int64_t strip_bytes, grid_fn *const few[3], grid_fn *const wide[3])
 {
@@ -724,7 +807,8 @@ BLOCK_FORMATS(F32_FUNCTIONS)
 
 #define SET_F32(type, name, ...)                                                                                       \
     k->gemm_few[DTYPE_##type] = f32_##name;                                                                            \
-    k->unpack[DTYPE_##type] = unpack_##name;
+    k->unpack[DTYPE_##type] = unpack_##name;                                                                           \
+    k->put_row[DTYPE_##type] = put_row_##name;
 
 static void set_blocks(struct kernels *k)
 {

@@ -6,6 +6,7 @@
 
 #include "kernel/attn_simd.h"
 #include "kernel/blocks_simd.h"
+#include "kernel/cache_simd.h"
 #include "kernel/delta_simd.h"
 #include "kernel/gemm_simd.h"
 #include "kernel/pack_simd.h"

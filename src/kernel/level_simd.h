@@ -22,6 +22,8 @@ void LEVEL_INIT(struct kernels *k)
     k->swiglu = swiglu;
     k->swiglu_back = swiglu_back;
     k->adamw = adamw;
-    k->attn = (struct attn_kernels){.span_add = span_add, .softmax_back = softmax_back};
+    k->attn.span_add = span_add;
+    k->attn.softmax_back = softmax_back;
+    cache_kernels_simd(k->attn.cache);
     k->delta = (struct delta_kernels){.step = delta_step};
 }

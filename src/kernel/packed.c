@@ -99,7 +99,16 @@ static void put_pieces(enum dtype type, char *strip, int64_t lane, const char *r
     }
 }
 
-void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_t k)
+static void put_block_row(const struct kernels *ks, enum dtype type, unsigned char *strip, int64_t lane,
+                          const unsigned char *row, int64_t k)
+{
+    if (ks)
+        ks->put_row[type](strip, lane, row, k);
+    else
+        block_put_row(type, strip, lane, row, k);
+}
+
+void packed_fill(const struct kernels *ks, void *dst, enum dtype type, const void *rows, int64_t n, int64_t k)
 {
     size_t strip_bytes = packed_strip_bytes(type, k);
     memset(dst, 0, strip_bytes * (size_t)strips(n)); /* outputs beyond n, and the second half of an odd pair */
@@ -109,8 +118,7 @@ void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_
         if (has_pieces(type))
             put_pieces(type, strip, i % STRIP, row, k);
         else if (packed_is_decoded(type))
-            block_put_row(block_layout(type), (unsigned char *)strip, i % STRIP, (const unsigned char *)row,
-                          dtype_info(type)->bytes, k);
+            put_block_row(ks, type, (unsigned char *)strip, i % STRIP, (const unsigned char *)row, k);
         else
             layouts[type].put_row(strip, i % STRIP, row, k);
     }

@@ -21,8 +21,9 @@ struct packed {
  * block. */
 size_t packed_bytes(enum dtype type, int64_t n, int64_t k);
 size_t packed_strip_bytes(enum dtype type, int64_t k);
-/* rows: n rows of k numbers of that type, as in a file (row-major). dst is 64-byte aligned. */
-void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_t k);
+/* rows: n rows of k numbers of that type, as in a file (row-major). dst is 64-byte aligned. Without ks (NULL) plain C
+ * does it; the bytes are the same. */
+void packed_fill(const struct kernels *ks, void *dst, enum dtype type, const void *rows, int64_t n, int64_t k);
 
 /* Whether strips of the type are decoded before they are multiplied. */
 bool packed_is_decoded(enum dtype type);

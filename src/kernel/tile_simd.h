@@ -6,7 +6,7 @@
 #include "kernel/simd16.h"
 
 #if defined(__GNUC__) && !defined(__clang__)
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
 #else
 #define UNROLL _Pragma("unroll")
 #endif

@@ -36,7 +36,7 @@ static struct weights random_weights(struct rng *r, enum dtype type, int64_t n, 
     dtype_info(type)->decode(w.rows, w.decoded, (size_t)(n * k));
     size_t size = packed_bytes(type, n, k);
     void *data = aligned_alloc(64, (size + 63) / 64 * 64);
-    packed_fill(data, type, w.rows, n, k);
+    packed_fill(NULL, data, type, w.rows, n, k);
     w.packed = (struct packed){type, n, k, data};
     return w;
 }
@@ -92,6 +92,13 @@ static void strips_have_the_bytes_and_numbers_of_their_rows(void **state)
             struct weights w = random_weights(&r, type, n, k, k == 512);
             assert_int_equal(packed_bytes(type, n, k), (n + 15) / 16 * 16 * (k / info->block) * info->bytes);
             float *got = malloc((size_t)k * STRIP * sizeof *got);
+            size_t size = packed_bytes(type, n, k);
+            void *again = aligned_alloc(64, (size + 63) / 64 * 64);
+            for (int l = 0; l < levels; l++) {
+                packed_fill(&level[l], again, type, w.rows, n, k);
+                assert_memory_equal(again, w.packed.data, size);
+            }
+            free(again);
             for (int l = 0; l < levels; l++)
                 for (int64_t strip = 0; strip < (n + 15) / 16; strip++) {
                     packed_decode(&level[l], got, &w.packed, strip, 0, 256, NULL);

@@ -170,7 +170,7 @@ static void packed_weights_equal_their_decoded_numbers(void **state)
         size_t size = packed_bytes(type, n, k);
         assert_true(size >= bytes && size <= packed_bytes(type, n + 15, k));
         void *data = aligned_alloc(64, (size + 63) / 64 * 64);
-        packed_fill(data, type, rows, n, k);
+        packed_fill(NULL, data, type, rows, n, k);
         struct packed packed = {type, n, k, data};
         struct gemm plain = {.m = m,
                              .n = n,

@@ -150,7 +150,7 @@ static void linear_values(void **state)
     for (int e = 0; e < 5; e++) {
         size_t bytes = packed_bytes(DTYPE_F32, n, k);
         void *data = arena_alloc(&w->arena, bytes);
-        packed_fill(data, DTYPE_F32, param->x + e * n * k, n, k);
+        packed_fill(NULL, data, DTYPE_F32, param->x + e * n * k, n, k);
         packed[e] = (struct packed){DTYPE_F32, n, k, data};
         for (int64_t i = offset[e]; i < offset[e + 1]; i++)
             for (int64_t j = 0; j < n; j++) {
@@ -190,7 +190,7 @@ static void block_activations_are_rows_on_the_grid(void **state)
     static const enum dtype types[] = {DTYPE_Q8_0, DTYPE_F32};
     for (int t = 0; t < 2; t++) {
         void *data = arena_alloc(&w->arena, packed_bytes(types[t], N, K));
-        packed_fill(data, types[t], t ? (const void *)param->x : rows, N, K);
+        packed_fill(NULL, data, types[t], t ? (const void *)param->x : rows, N, K);
         struct packed packed = {types[t], N, K, data};
         struct weight weight = {.n = N, .k = K, .packed = &packed};
         struct tensor *want = op_linear(&w->c, x, &weight, NULL);
