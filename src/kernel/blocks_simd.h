@@ -73,9 +73,17 @@ INLINE int i_largest(i16 x)
 {
     return _mm512_reduce_max_epi32(x);
 }
+INLINE int i_total(i16 x)
+{
+    return _mm512_reduce_add_epi32(x);
+}
 INLINE i16 v_round(v16 x)
 {
     return _mm512_cvtps_epi32(x);
+}
+INLINE void i_store_words(int16_t *p, i16 x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(x));
 }
 
 #else
@@ -145,6 +153,18 @@ INLINE int i_largest(i16 x)
     __m128i q = _mm_max_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
     q = _mm_max_epi32(q, _mm_shuffle_epi32(q, 0x4e));
     return _mm_cvtsi128_si32(_mm_max_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
+}
+INLINE int i_total(i16 x)
+{
+    __m256i h = _mm256_add_epi32(x.lo, x.hi);
+    __m128i q = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
+}
+INLINE void i_store_words(int16_t *p, i16 x)
+{
+    __m256i mixed = _mm256_packs_epi32(x.lo, x.hi);
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute4x64_epi64(mixed, 0xd8));
 }
 INLINE i16 v_round(v16 x)
 {
@@ -336,7 +356,6 @@ static void to_grid(const float *x, int64_t n, int16_t *q, float *grid, float *s
     for (int64_t b = 0; b < n / GRID_BLOCK; b++, x += GRID_BLOCK, q += GRID_BLOCK, sum += 2) {
         i16 mag = i_set1(0x7fffffff);
         v16 a[2];
-        i16 word[2];
         for (int h = 0; h < 2; h++)
             a[h] = v_from_bits(i_shl(v_bf16(v_load(x + 16 * h)), 16));
         int t0 = i_largest(i_and(v_bits(a[0]), mag)), t1 = i_largest(i_and(v_bits(a[1]), mag));
@@ -344,14 +363,9 @@ static void to_grid(const float *x, int64_t n, int16_t *q, float *grid, float *s
         struct grid_step s = grid_step(top);
         grid[b] = s.grid;
         for (int h = 0; h < 2; h++) {
-            word[h] = top < GRID_NO_NUMBER ? v_round(v_mul(a[h], v_set1(s.inverse))) : i_set1(0);
-            int32_t v[16], total = 0;
-            i_store(v, word[h]);
-            for (int j = 0; j < 16; j++) {
-                q[16 * h + j] = (int16_t)v[j];
-                total += v[j];
-            }
-            sum[h] = (float)total * s.grid;
+            i16 word = top < GRID_NO_NUMBER ? v_round(v_mul(a[h], v_set1(s.inverse))) : i_set1(0);
+            i_store_words(q + 16 * h, word);
+            sum[h] = (float)i_total(word) * s.grid;
         }
     }
 }
