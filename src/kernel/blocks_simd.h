@@ -23,7 +23,9 @@ INLINE i16 w_add(i16 a, i16 b)
 INLINE i16 w_dot(i16 sum, i16 a, i16 b) /* sum += a0 b0 + a1 b1 */
 {
 #ifdef __AVX512VNNI__
-    return _mm512_dpwssd_epi32(sum, a, b);
+    /* As the intrinsic; around that gcc 12 copies every sum of a tile twice. */
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
 #else
     return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
 #endif
