@@ -392,9 +392,11 @@ INLINE void finish_group(v16 *c, struct scales s, bool has_min, i16 p, float gri
         *c = v_fma(s.min, v_set1(-(sub == GRID_BLOCK ? sum[0] + sum[1] : sum[0])), *c);
 }
 
-/* `rows` rows against one strip */
+/* `rows` rows against one strip. Sums are integers: those of one row are taken in parts, so that one product need not
+ * wait for the one before. */
 INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f)
 {
+    const int parts = GEMM_FEW / rows;
     struct grid_job d = *job;
     struct tables t = *d.t;
     v16 acc[GEMM_FEW];
@@ -406,18 +408,22 @@ INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f
         {
             i16 p[GEMM_FEW];
             struct scales s = scales_at(f, d.strip, k0, g);
-            UNROLL for (int r = 0; r < rows; r++) p[r] = i_set1(0);
+            UNROLL for (int i = 0; i < rows * parts; i++) p[i] = i_set1(0);
             UNROLL for (int j = 0; j < f.sub / 2; j++)
             {
                 i16 w = pair_words(f, &t, plane, g * f.sub / 2 + j);
-                UNROLL for (int r = 0; r < rows; r++) p[r] =
-                    w_dot(p[r], w_pair(d.a.q + r * d.a.ld + k0 + g * f.sub + 2 * j), w);
+                UNROLL for (int r = 0; r < rows; r++)
+                {
+                    i16 x = w_pair(d.a.q + r * d.a.ld + k0 + g * f.sub + 2 * j);
+                    p[r * parts + j % parts] = w_dot(p[r * parts + j % parts], x, w);
+                }
             }
             UNROLL for (int r = 0; r < rows; r++)
             {
+                UNROLL for (int i = 1; i < parts; i++) p[r * parts] = i_add(p[r * parts], p[r * parts + i]);
                 int64_t at = r * d.a.ld + k0;
-                finish_group(&acc[r], s, f.has_min, p[r], d.a.grid[at / GRID_BLOCK], d.a.sum + at / GRID_SUM + g,
-                             f.sub);
+                finish_group(&acc[r], s, f.has_min, p[r * parts], d.a.grid[at / GRID_BLOCK],
+                             d.a.sum + at / GRID_SUM + g, f.sub);
             }
         }
     }
