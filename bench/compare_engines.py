@@ -6,19 +6,19 @@
 Engines: cadre (`cadre bench`), llama.cpp (the libraries of tests/peer, tools/setup peer; mapped file, repacked weights and
 flash attention as it chooses by itself), and with --ik a built ik_llama.cpp (its llama-bench) as it is by default, `ik`, and
 with its weights repacked at load, `ik-rtr`. A turn asks each engine once, in a process of its own: it loads the file, warms
-up with a whole prompt, then a prompt of random ids is timed, and after it single tokens. All engines have the same threads and lengths,
-keys and values in F16 and rounded activations, unless --cadre-options says otherwise. Reported are medians, least and most over the turns, the
-most memory resident, and cadre's speed as a multiple of each other engine's: the median of the ratios inside a turn, where
-drift of the machine cancels out.
+up, then a prompt of random ids is timed, and after it single tokens. All engines have the same threads and lengths, keys and
+values in F16 and rounded activations, unless --cadre-options says otherwise. Reported are medians, least and most over the
+turns, and cadre's speed as a multiple of each other engine's: the median of the ratios inside a turn, where drift of the
+machine cancels out.
 
---wrap COMMAND stands before every measured process (numactl, taskset, a lock). An engine that cannot run the file is
-reported and left out. Exit status: 0, or 1 when cadre or every other engine failed.
+--wrap COMMAND stands before every measured process (numactl, taskset). With --keep FILE the turns of earlier calls that it
+holds count too, and the new ones are added, so that one comparison can be made in several goes on the same model. An
+engine that cannot run the file is reported and left out. Exit status: 0, or 1 when cadre or every other engine failed.
 """
 
 import argparse
 import ctypes as c
 import json
-import os
 import random
 import shlex
 import statistics
@@ -99,44 +99,37 @@ def turn_of_llama(options):
 
 
 def start(options, command):
-    """(what a command printed, its peak of resident bytes, its seconds)"""
-    begin = time.perf_counter()
+    """What a command printed"""
     words = [*shlex.split(options.wrap), *map(str, command)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE if options.quiet else None) as process:
-        out = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise Failed(f"{Path(command[0]).name} ended with {process.returncode}")
-    return json.loads(out), usage.ru_maxrss << 10, time.perf_counter() - begin
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if options.quiet else None, check=False)
+    if done.returncode:
+        raise Failed(f"{Path(command[0]).name} ended with {done.returncode}")
+    return json.loads(done.stdout)
 
 
 def cadre(options):
     command = [options.cadre, "bench", options.model, "-p", options.prompt, "-n", options.generate, "-r", 1, "-t",
                options.threads, "--json", *shlex.split(options.cadre_options)]
-    said, memory, seconds = start(options, command)
-    return said["prompt_tokens_per_s"]["median"], said["tokens_per_s"]["median"], memory, seconds
+    said = start(options, command)
+    return said["prompt_tokens_per_s"]["median"], said["tokens_per_s"]["median"]
 
 
 def llama_cpp(options):
-    said, memory, seconds = start(options, [sys.executable, __file__, options.model, "--turn-of-llama", "-p", options.prompt,
-                                            "-n", options.generate, "-t", options.threads])
-    return said["prompt"], said["generate"], memory, seconds
+    said = start(options, [sys.executable, __file__, options.model, "--turn-of-llama", "-p", options.prompt, "-n",
+                           options.generate, "-t", options.threads])
+    return said["prompt"], said["generate"]
 
 
 def ik(options, *more):
     """Two tests, each with a sample that is left out: the prompt, and generation after it."""
-    found = [p for p in (options.ik / "build/bin/llama-bench", options.ik / "bin/llama-bench", options.ik / "llama-bench")
-             if p.exists()]
+    found = [p for p in (options.ik / folder / "llama-bench" for folder in ("build/bin", "bin", "")) if p.exists()]
     if not found:
         raise Failed(f"no llama-bench under {options.ik}")
-    said, memory, seconds = start(options, [found[0], "-m", options.model, "-p", options.prompt, "-n", 0, "-gp",
-                                            f"{options.prompt},{options.generate}", "-t", options.threads, "-ngl", 0, "-r", 2,
-                                            "-o", "json", *more])
+    lengths = ["-p", options.prompt, "-n", 0, "-gp", f"{options.prompt},{options.generate}", "-r", 2]
     samples = {}
-    for test in said:
+    for test in start(options, [found[0], "-m", options.model, "-t", options.threads, "-ngl", 0, "-o", "json", *lengths, *more]):
         samples["generate" if test["n_gen"] else "prompt"] = test["samples_ns"][-1] * 1e-9
-    return options.prompt / samples["prompt"], options.generate / samples["generate"], memory, seconds
+    return options.prompt / samples["prompt"], options.generate / samples["generate"]
 
 
 RUN = {"cadre": cadre, "llama.cpp": llama_cpp, "ik": ik, "ik-rtr": lambda options: ik(options, "-rtr", 1)}
@@ -148,43 +141,55 @@ def version(name, options):
     if name == "llama.cpp":
         package = PACKAGES / "node_modules/@node-llama-cpp/linux-x64/package.json"
         return f"@node-llama-cpp/linux-x64 {json.loads(package.read_text())['version']}"
-    head = subprocess.run(["git", "-C", options.ik, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return f"ik_llama.cpp {head.stdout.strip() or 'of unknown version'}"
+    command = ["git", "-C", options.ik or ".", "rev-parse", "--short", "HEAD"]
+    head = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() if options.ik else ""
+    return f"ik_llama.cpp {head or 'of unknown version'}"
 
 
 # ---- turns and report ----------------------------------------------------------------------------------------
 
 
 def measure(options):
-    """engine -> list of (prompt tokens/s, generated tokens/s, bytes, seconds), a row each turn; failures aside"""
-    rows, failures = {name: [] for name in options.engines}, {}
-    for turn in range(options.repeats):
+    """(turns: engine -> (prompt tokens/s, generated tokens/s), failures: engine -> why); who fails is left out from then on"""
+    turns, failures = [], {}
+    for number in range(1, options.repeats + 1):
+        turns.append({})
         for name in [n for n in options.engines if n not in failures]:
             try:
-                rows[name].append(RUN[name](options))
-                prompt, generate, memory, seconds = rows[name][-1]
-                print(f"turn {turn + 1} {name}: {prompt:.1f}, {generate:.2f} tokens/s, {memory / 1e9:.1f} GB, {seconds:.0f} s",
+                begin = time.perf_counter()
+                turns[-1][name] = prompt, generate = RUN[name](options)
+                seconds = time.perf_counter() - begin
+                print(f"turn {number} {name}: {prompt:.1f}, {generate:.2f} tokens/s, {seconds:.0f} s with loading",
                       file=sys.stderr, flush=True)
             except (Failed, PeerMissing, OSError, ValueError) as error:
                 failures[name] = str(error)
                 print(f"{name} left out: {error}", file=sys.stderr, flush=True)
-    return {name: row for name, row in rows.items() if row and name not in failures}, failures
+    return turns, failures
+
+
+def with_kept(path, turns):
+    """Turns of earlier calls and these, which are kept for later ones"""
+    kept = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    with open(path, "a") as out:
+        for turn in turns:
+            out.write(json.dumps(turn) + "\n")
+    return kept + turns
 
 
 def spread(values):
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "all": values}
 
 
-def summary(rows, options):
-    """engine -> figures and cadre's multiples of them"""
+def summary(turns, options):
+    """engine -> figures, and cadre's as multiples of them"""
     out = {}
-    for name, turns in rows.items():
-        prompt, generate, memory, seconds = zip(*turns)
-        out[name] = {"version": version(name, options), "prompt_tokens_per_s": spread(prompt), "tokens_per_s": spread(generate),
-                     "peak_rss_bytes": max(memory), "seconds": statistics.median(seconds)}
-        if name != "cadre" and "cadre" in rows:
-            for key, column in (("cadre_prompt_ratio", 0), ("cadre_ratio", 1)):
-                out[name][key] = statistics.median(a[column] / b[column] for a, b in zip(rows["cadre"], turns))
+    for name in [n for n in ENGINES if any(n in turn for turn in turns)]:
+        prompt, generate = zip(*(turn[name] for turn in turns if name in turn))
+        out[name] = {"version": version(name, options), "prompt_tokens_per_s": spread(prompt),
+                     "tokens_per_s": spread(generate)}
+        both = [(turn["cadre"], turn[name]) for turn in turns if name in turn and "cadre" in turn and name != "cadre"]
+        for key, column in (("cadre_prompt_ratio", 0), ("cadre_ratio", 1)) if both else ():
+            out[name][key] = statistics.median(a[column] / b[column] for a, b in both)
     return out
 
 
@@ -193,11 +198,10 @@ def cell(s, digits):
 
 
 def table(figures):
-    lines = ["| engine | prompt, tokens/s | cadre is | generation, tokens/s | cadre is | peak memory |", "|---|---|---|---|---|---|"]
+    lines = ["| engine | prompt, tokens/s | cadre is | generation, tokens/s | cadre is |", "|---|---|---|---|---|"]
     for name, f in figures.items():
         times = [f"{f[key]:.2f} x" if key in f else "" for key in ("cadre_prompt_ratio", "cadre_ratio")]
-        lines.append(f"| {name} | {cell(f['prompt_tokens_per_s'], 1)} | {times[0]} | {cell(f['tokens_per_s'], 2)} | {times[1]} | "
-                     f"{f['peak_rss_bytes'] / 1e9:.1f} GB |")
+        lines.append(f"| {name} | {cell(f['prompt_tokens_per_s'], 1)} | {times[0]} | {cell(f['tokens_per_s'], 2)} | {times[1]} |")
     return "\n".join(lines)
 
 
@@ -213,6 +217,7 @@ def main():
     parser.add_argument("-r", "--repeats", type=int, default=5, help="turns")
     parser.add_argument("-t", "--threads", type=int, default=2)
     parser.add_argument("--wrap", default="", metavar="COMMAND", help="before every measured process")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="turns of earlier calls, and of this one")
     parser.add_argument("-q", "--quiet", action="store_true", help="leave out what engines say about themselves")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--turn-of-llama", action="store_true", help=argparse.SUPPRESS)
@@ -224,15 +229,17 @@ def main():
         parser.error("ik and ik-rtr need --ik FOLDER")
     if min(options.prompt, options.generate, options.repeats, options.threads) < 1:
         parser.error("-p, -n, -r and -t are at least 1")
-    rows, failures = measure(options)
-    figures = summary(rows, options)
+    turns, failures = measure(options)
+    if options.keep:
+        turns = with_kept(options.keep, turns)
+    figures = summary(turns, options)
     if options.json:
         print(json.dumps({"model": options.model.name, "bytes": options.model.stat().st_size, "prompt": options.prompt,
-                          "generate": options.generate, "threads": options.threads, "turns": options.repeats,
+                          "generate": options.generate, "threads": options.threads, "turns": len(turns),
                           "engines": figures, "failures": failures}, indent=1))
     else:
         print(f"{options.model.name}, prompt {options.prompt}, {options.generate} generated, {options.threads} threads, "
-              f"{options.repeats} turns\n\n{table(figures)}")
+              f"{len(turns)} turns\n\n{table(figures)}")
         for name, f in figures.items():
             print(f"{name}: {f['version']}")
     return 1 if "cadre" in failures or len(figures) < 2 else 0

@@ -14,9 +14,9 @@
 
 enum { PEAK_LOOPS = 1 << 17, READ_BYTES = 1 << 30, READ_PIECE = 4 << 20 };
 
+#if defined(__x86_64__)
 typedef void loop_fn(void);
 
-#if defined(__x86_64__)
 /* 24 independent sums hide the latency; zeros as operands. */
 #define EACH(f, r) f(r, 0) f(r, 1) f(r, 2) f(r, 3) f(r, 4) f(r, 5) f(r, 6) f(r, 7) f(r, 8) f(r, 9) f(r, 10) f(r, 11)
 #define EACH24(f, r)                                                                                                   \
@@ -76,7 +76,6 @@ static void loop_bf16_amx(void)
                          "tdpbf16ps %tmm5, %tmm4, %tmm2\n\ttdpbf16ps %tmm5, %tmm4, %tmm3");
     __asm__ volatile("tilerelease");
 }
-#endif
 
 struct peak {
     const char *name;
@@ -90,6 +89,7 @@ static void call_loop(void *arg, int64_t item, int worker)
     (void)item, (void)worker;
     ((const struct peak *)arg)->loop();
 }
+#endif
 
 static double best_seconds(int turns, struct pool *pool, int64_t items, pool_fn *fn, void *arg)
 {

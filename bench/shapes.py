@@ -4,10 +4,10 @@
     bench/shapes.py SHAPE [--type q4_0] [--layers N] [--vocab N] [--seed N] -o FILE
     bench/shapes.py --list
 
-Every tensor has the sizes, and with --type q4_k, q6_k or mxfp4 the mix of number formats, of files of that model. Blocks are
-random bits with a scale that keeps products the size of their input, so all values are finite, every decoder has its full
-work, and the random gates spread the tokens over the experts. The file is written in one pass, a few MiB at a time. --layers
-cuts the model to its first layers (of a single one, to one with experts), --vocab its vocabulary. Keys and tensors of each
+Every tensor has the sizes, and with --type q4_k, q6_k or mxfp4 the mix of number formats, of files of that model. Blocks
+are random bits with a scale that keeps products the size of their input, so all values are finite, every decoder has its
+full work, and the random gates spread the tokens over the experts. The file is written in one pass, a few MiB at a time.
+--layers cuts the model to its first layers (a single one has experts), --vocab its vocabulary. Keys and tensors of each
 architecture are those of tests/peer/peer_shapes.py, which are compared with another engine.
 """
 

@@ -79,6 +79,26 @@ const char *cli_model_path(const char *path);
 /* Opens MODEL or the default one. Returns 0, or the exit status after a message. */
 int cli_open_model(cadre_model **out, const char *path, const struct common *common, bool tokenizer_only);
 
+/* --draft and what goes with it. */
+struct draft_words {
+    const char *draft; /* none, ngram or a model; NULL: not given */
+    int64_t max, min;  /* 0: not given */
+};
+#define DRAFT_ROWS(words)                                                                                              \
+    {"--draft", 0, OPTION_TEXT, &(words).draft, "none|ngram|MODEL", "draft tokens and check several at once (none)",   \
+     0,         0},                                                                                                    \
+        {"--draft-max", 0, OPTION_INT, &(words).max, "N", "the longest draft (8)", 1, 32},                             \
+    {                                                                                                                  \
+        "--draft-min", 0, OPTION_INT, &(words).min, "N", "at least so many, whatever they cost (0)", 1, 32             \
+    }
+/* -1 to go on, or an exit status after a message. */
+int cli_check_draft(const struct verb *v, const struct draft_words *d);
+/* Into o; o->draft_model is the caller's to close. Returns 0, or the exit status after a message. */
+int cli_open_draft(cadre_generate_options *o, const struct draft_words *d, const struct common *common);
+/* NULL where nothing was drafted. */
+json_t *cli_json_draft(const cadre_draft_stats *d);
+void cli_print_draft(const cadre_draft_stats *d); /* a line on standard error, or nothing */
+
 /* "1,2,3" → ids; -1 to go on, or an exit status after a message that names the option. */
 int cli_ids(const struct verb *v, const char *option, const char *text, int32_t **ids, size_t *n);
 /* A whole file, or standard input for "-"; 0-terminated; NULL after a message. Free it. */

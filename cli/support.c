@@ -97,6 +97,60 @@ int cli_open_model(cadre_model **out, const char *path, const struct common *c, 
 
 /* ---- input --------------------------------------------------------------------------------------------- */
 
+static bool drafts(const struct draft_words *d)
+{
+    return d->draft && strcmp(d->draft, "none") != 0;
+}
+
+int cli_check_draft(const struct verb *v, const struct draft_words *d)
+{
+    if ((d->max || d->min) && !drafts(d))
+        return cli_usage(v, "%s: nothing is drafted without --draft ngram or MODEL",
+                         d->max ? "--draft-max" : "--draft-min");
+    return -1;
+}
+
+int cli_open_draft(cadre_generate_options *o, const struct draft_words *d, const struct common *common)
+{
+    bool model = drafts(d) && strcmp(d->draft, "ngram") != 0;
+    struct common own = *common;
+    own.mla = NULL; /* is said of the model that checks */
+    o->draft = model ? "model" : d->draft;
+    o->draft_max = (int)d->max;
+    o->draft_min = (int)d->min;
+    return model ? cli_open_model(&o->draft_model, d->draft, &own, false) : 0;
+}
+
+static double share(double part, double whole)
+{
+    return whole > 0 ? part / whole : 0;
+}
+
+json_t *cli_json_draft(const cadre_draft_stats *d)
+{
+    if (!d->drafter || strcmp(d->drafter, "none") == 0)
+        return NULL;
+    double passes = (double)d->passes, tokens = (double)d->tokens;
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:I, s:I, s:o, s:o}", "drafter", d->drafter, "passes",
+                     (json_int_t)d->passes, "tokens", (json_int_t)d->tokens, "drafted", (json_int_t)d->drafted,
+                     "accepted", (json_int_t)d->accepted, "tokens_per_pass", cli_json_number(share(tokens, passes)),
+                     "mean_length", cli_json_number(share((double)d->drafted, passes)), "experts",
+                     (json_int_t)d->experts, "experts_alone", (json_int_t)d->experts_alone, "expert_bytes_per_token",
+                     cli_json_number(share((double)d->expert_bytes, tokens)), "expert_bytes_per_token_alone",
+                     cli_json_number(share((double)d->expert_bytes_alone, tokens)));
+}
+
+void cli_print_draft(const cadre_draft_stats *d)
+{
+    if (!d->drafter || strcmp(d->drafter, "none") == 0)
+        return;
+    double passes = (double)d->passes, tokens = (double)d->tokens;
+    fprintf(stderr, "draft by %s: %lld tokens, %lld right; %.2f tokens a pass, mean draft %.2f; ", d->drafter,
+            (long long)d->drafted, (long long)d->accepted, share(tokens, passes), share((double)d->drafted, passes));
+    fprintf(stderr, "experts: %s a token, ", cli_bytes(share((double)d->expert_bytes, tokens)));
+    fprintf(stderr, "%s without\n", cli_bytes(share((double)d->expert_bytes_alone, tokens)));
+}
+
 int cli_ids(const struct verb *v, const char *option, const char *text, int32_t **ids, size_t *n)
 {
     *n = 0;

@@ -102,12 +102,12 @@ static bool print_text(void *user, const char *text, size_t n)
 
 static int print_reply(const cadre_generation *g, const char *content, size_t n)
 {
-    return cli_print_json(json_pack("{s:s, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:s}", "role", "assistant", "content",
-                                    cli_json_text(content, n), "ids", cli_json_ids(g->ids, g->n_ids), "prompt_tokens",
-                                    (json_int_t)g->n_prompt, "reused_tokens", (json_int_t)g->n_reused, "tokens",
-                                    (json_int_t)g->n_ids, "prompt_tokens_per_s",
-                                    cli_json_number(g->prompt_tokens_per_s), "tokens_per_s",
-                                    cli_json_number(g->tokens_per_s), "stopped_by", g->stopped_by));
+    return cli_print_json(
+        json_pack("{s:s, s:o, s:o, s:I, s:I, s:I, s:o, s:o, s:s, s:o*}", "role", "assistant", "content",
+                  cli_json_text(content, n), "ids", cli_json_ids(g->ids, g->n_ids), "prompt_tokens",
+                  (json_int_t)g->n_prompt, "reused_tokens", (json_int_t)g->n_reused, "tokens", (json_int_t)g->n_ids,
+                  "prompt_tokens_per_s", cli_json_number(g->prompt_tokens_per_s), "tokens_per_s",
+                  cli_json_number(g->tokens_per_s), "stopped_by", g->stopped_by, "draft", cli_json_draft(&g->draft)));
 }
 
 /* --overflow drop: without the oldest turn while there is no room for a reply. What was dropped is said. */
@@ -145,11 +145,12 @@ static void tell_end(const struct chat *c, const cadre_generation *g)
             (long long)cadre_chat_context(c->chat));
     else if (strcmp(g->stopped_by, "length") == 0)
         say(c, "cadre: the reply was cut at %lld tokens (-n)", (long long)c->g.max_tokens);
-    if (c->stats)
-        fprintf(
-            stderr,
+    if (!c->stats)
+        return;
+    fprintf(stderr,
             "prompt: %zu tokens, %zu of them kept, %.1f tokens/s; reply: %zu tokens, %.1f tokens/s; stopped by %s\n",
             g->n_prompt, g->n_reused, g->prompt_tokens_per_s, g->n_ids, g->tokens_per_s, g->stopped_by);
+    cli_print_draft(&g->draft);
 }
 
 /* A reply to the messages as they are; on failure they stay so. */
@@ -448,11 +449,13 @@ static cadre_err check_template(struct chat *c, cadre_error *err)
     return rc == CADRE_E_ARG && !c->o.name ? CADRE_OK : rc; /* a template may refuse an empty question */
 }
 
-static int run_chat(struct chat *c, const struct common *common, const char *path, const char *name, const char *loaded,
-                    const char *system, const char *prompt)
+static int run_chat(struct chat *c, const struct common *common, const struct draft_words *draft, const char *path,
+                    const char *name, const char *loaded, const char *system, const char *prompt)
 {
     cadre_error err = {0};
     int status = cli_open_model(&c->model, path, common, false);
+    if (status == 0)
+        status = cli_open_draft(&c->g, draft, common);
     if (status)
         return status;
     status = choose_template(c, name, cli_model_path(path));
@@ -471,6 +474,7 @@ static int run(const struct verb *v, int argc, char **argv)
 {
     struct chat c = {.o = cadre_chat_options_default(), .g = cadre_generate_options_default(), .overflow = "stop"};
     struct common common = {0};
+    struct draft_words draft = {0};
     const char *model = NULL, *name = NULL, *loaded = NULL, *system = NULL, *prompt = NULL;
     int64_t top_k = 0, seed = 0;
     c.g.temperature = 0.8;
@@ -494,12 +498,15 @@ static int run(const struct verb *v, int argc, char **argv)
         {"--stop", 0, OPTION_TEXT, &c.g.stop, "TEXT", "end a reply before this text", 0, 0},
         {"--ctx", 0, OPTION_INT, &c.g.context, "N", "positions of KV cache (the model's, at most 4096)", 1, 1e9},
         {"--kv", 0, OPTION_WORD, &c.g.kv, "f32|f16|bf16|q8_0", "number format of the KV cache (f32)", 0, 0},
-        {"--act", 0, OPTION_WORD, &c.g.act, "f32|auto", "activations; auto: 8-bit blocks for q8_0 (f32)", 0, 0},
+        {"--act", 0, OPTION_WORD, &c.g.act, "f32|auto", "activations; auto: on a grid for block weights (f32)", 0, 0},
+        DRAFT_ROWS(draft),
         {"--stats", 0, OPTION_FLAG, &c.stats, NULL, "tokens and speed of each reply on standard error", 0, 0},
     };
     int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &common, &model, argc, argv);
     if (status < 0 && c.g.stop && !*c.g.stop)
         status = cli_usage(v, "--stop: expected a text, found an empty one");
+    if (status < 0)
+        status = cli_check_draft(v, &draft);
     if (status >= 0)
         return status;
     c.g.top_k = (int)(top_k < INT32_MAX ? top_k : INT32_MAX);
@@ -511,10 +518,11 @@ static int run(const struct verb *v, int argc, char **argv)
     c.json = common.json;
     c.quiet = common.quiet;
     c.messages = json_array();
-    status = run_chat(&c, &common, model, name, loaded, system, prompt);
+    status = run_chat(&c, &common, &draft, model, name, loaded, system, prompt);
     json_decref(c.messages);
     free(c.template_text);
     cadre_chat_close(c.chat);
+    cadre_model_close(c.g.draft_model);
     cadre_model_close(c.model);
     return status;
 }

@@ -13,12 +13,13 @@ static bool print_text(void *user, const char *text, size_t n)
 
 static int print_result(const cadre_generation *g)
 {
-    json_t *j = json_pack("{s:o, s:o, s:o, s:o, s:o, s:I, s:s, s:{s:i, s:i, s:i}}", "prompt_ids",
-                          cli_json_ids(g->prompt_ids, g->n_prompt), "ids", cli_json_ids(g->ids, g->n_ids), "text",
-                          cli_json_text(g->text, g->text_bytes), "prompt_tokens_per_s",
-                          cli_json_number(g->prompt_tokens_per_s), "tokens_per_s", cli_json_number(g->tokens_per_s),
-                          "peak_rss_bytes", (json_int_t)cli_peak_rss(), "stopped_by", g->stopped_by, "store", "hits", 0,
-                          "misses", 0, "bytes_read", 0); /* every expert is resident */
+    json_t *j =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:I, s:s, s:{s:i, s:i, s:i}, s:o*}", "prompt_ids",
+                  cli_json_ids(g->prompt_ids, g->n_prompt), "ids", cli_json_ids(g->ids, g->n_ids), "text",
+                  cli_json_text(g->text, g->text_bytes), "prompt_tokens_per_s", cli_json_number(g->prompt_tokens_per_s),
+                  "tokens_per_s", cli_json_number(g->tokens_per_s), "peak_rss_bytes", (json_int_t)cli_peak_rss(),
+                  "stopped_by", g->stopped_by, "store", "hits", 0, "misses", 0, "bytes_read", 0, "draft",
+                  cli_json_draft(&g->draft)); /* every expert is resident */
     return cli_print_json(j);
 }
 
@@ -28,6 +29,7 @@ static void print_stats(const cadre_generation *g)
             "prompt: %zu tokens, %.1f tokens/s; generated: %zu tokens, %.1f tokens/s; stopped by %s; peak memory %s\n",
             g->n_prompt, g->prompt_tokens_per_s, g->n_ids, g->tokens_per_s, g->stopped_by,
             cli_bytes((double)cli_peak_rss()));
+    cli_print_draft(&g->draft);
 }
 
 struct prompt {
@@ -60,15 +62,19 @@ static int read_prompt(const struct verb *v, struct prompt *p, cadre_generate_op
     return -1;
 }
 
-static int generate(const char *model_path, const struct common *c, const struct prompt *p,
-                    const cadre_generate_options *o, bool echo, bool stats)
+static int generate(const char *model_path, const struct common *c, const struct prompt *p, const struct draft_words *d,
+                    cadre_generate_options *o, bool echo, bool stats)
 {
     cadre_model *m = NULL;
     cadre_error err = {0};
     cadre_generation g = {0};
     int status = cli_open_model(&m, model_path, c, false);
-    if (status)
+    if (status == 0)
+        status = cli_open_draft(o, d, c);
+    if (status) {
+        cadre_model_close(m);
         return status;
+    }
     if (echo)
         print_text(NULL, p->text, strlen(p->text));
     cadre_err rc = cadre_generate(m, p->text, o, &g, &err);
@@ -82,6 +88,7 @@ static int generate(const char *model_path, const struct common *c, const struct
     if (stats && (rc == CADRE_OK || rc == CADRE_E_CANCELLED))
         print_stats(&g);
     cadre_generation_free(&g);
+    cadre_model_close(o->draft_model);
     cadre_model_close(m);
     return status;
 }
@@ -91,6 +98,7 @@ static int run(const struct verb *v, int argc, char **argv)
     cadre_generate_options o = cadre_generate_options_default();
     struct common c = {0};
     struct prompt p = {0};
+    struct draft_words draft = {0};
     const char *model = NULL;
     bool echo = false, stats = false;
     int64_t top_k = 0, seed = 0;
@@ -110,7 +118,8 @@ static int run(const struct verb *v, int argc, char **argv)
         {"--ignore-eos", 0, OPTION_FLAG, &o.ignore_eos, NULL, "go on after an end-of-text token", 0, 0},
         {"--ctx", 0, OPTION_INT, &o.context, "N", "positions of KV cache (as many as needed)", 1, 1e9},
         {"--kv", 0, OPTION_WORD, &o.kv, "f32|f16|bf16|q8_0", "number format of the KV cache (f32)", 0, 0},
-        {"--act", 0, OPTION_WORD, &o.act, "f32|auto", "activations; auto: 8-bit blocks for q8_0 (f32)", 0, 0},
+        {"--act", 0, OPTION_WORD, &o.act, "f32|auto", "activations; auto: on a grid for block weights (f32)", 0, 0},
+        DRAFT_ROWS(draft),
         {"--logits", 0, OPTION_TEXT, &o.logits_path, "FILE", "write the prompt's logits (safetensors)", 0, 0},
         {"--routing", 0, OPTION_TEXT, &o.routing_path, "FILE", "write the prompt's routing (safetensors)", 0, 0},
         {"--echo", 0, OPTION_FLAG, &echo, NULL, "print the prompt before what follows", 0, 0},
@@ -122,13 +131,15 @@ static int run(const struct verb *v, int argc, char **argv)
     if (status < 0 && echo && (c.json || p.ids))
         status = cli_usage(v, "--echo: there is no text to print with %s", c.json ? "--json" : "--ids");
     if (status < 0)
+        status = cli_check_draft(v, &draft);
+    if (status < 0)
         status = read_prompt(v, &p, &o);
     if (status < 0) {
         o.top_k = (int)(top_k < INT32_MAX ? top_k : INT32_MAX);
         o.seed = (uint64_t)seed;
         o.on_text = c.json ? NULL : print_text;
         o.cancel = cli_interrupted;
-        status = generate(model, &c, &p, &o, echo, stats);
+        status = generate(model, &c, &p, &draft, &o, echo, stats);
     }
     free(p.read);
     free(p.numbers);

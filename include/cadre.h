@@ -163,8 +163,9 @@ typedef struct cadre_generate_options {
     bool hide_special; /* control tokens leave no text */
     const char *stop;  /* generation ends before this text would appear; NULL: none */
     const char *kv;    /* "f32" (default), "f16", "bf16", "q8_0" */
-    const char *act;   /* "f32" (default), or "auto": activations rounded to blocks of 8-bit numbers before products
-                          with block-quantized weights. Lossy; what engines with integer products compute */
+    const char *act;   /* "f32" (default), or "auto": activations rounded to bf16 and a grid of 2^-12 of their
+                          block of 32 before products with block-quantized weights, which are then integer products:
+                          faster, above all on prompts. Lossy, but far less than 8-bit activations */
     /* Text as it comes, whole UTF-8 characters; false stops. */
     bool (*on_text)(void *user, const char *text, size_t n);
     /* Asked between steps; true cancels. Safe to answer from a flag that a signal handler sets. */
@@ -177,9 +178,29 @@ typedef struct cadre_generate_options {
      *            router_weights f32 [layers, n, k], final weights */
     const char *logits_path, *routing_path;
     void *user;
+    /* Speculative decoding: tokens are drafted, and the model checks several in one pass. Greedy text stays the same,
+     * as does text that "ngram" drafts; what a model drafts at a temperature is other text of the same distribution.
+     *   "none"   (NULL: this)
+     *   "ngram"  what followed the last tokens earlier in prompt or output
+     *   "model"  draft_model goes on; it has the same vocabulary, and nobody else uses it meanwhile */
+    const char *draft;
+    cadre_model *draft_model;
+    int draft_max; /* the longest draft, 1 … 32; 0: 8. Each is as long as promises most tokens for the bytes that are
+                      read for it, or empty */
+    int draft_min; /* drafts at least so long wherever there is one, whatever they cost; 0: none */
 } cadre_generate_options;
 
 CADRE_API cadre_generate_options cadre_generate_options_default(void);
+
+/* What speculative decoding did after the prompt. An expert counts once for each layer, and pass or token, that reads
+ * it. */
+typedef struct cadre_draft_stats {
+    const char *drafter;    /* "none", "ngram", "model" */
+    int64_t passes, tokens; /* of the model that checks, and what they gave: tokens / passes a pass */
+    int64_t drafted, accepted;
+    int64_t experts, experts_alone; /* read by the passes; by the same tokens one at a time */
+    uint64_t expert_bytes, expert_bytes_alone;
+} cadre_draft_stats;
 
 typedef struct cadre_generation {
     int32_t *prompt_ids, *ids; /* freed by cadre_generation_free */
@@ -189,6 +210,7 @@ typedef struct cadre_generation {
     size_t text_bytes;
     double prompt_tokens_per_s, tokens_per_s;
     const char *stopped_by; /* "length", "eos", "stop", "context", "caller" (on_text), "cancel" */
+    cadre_draft_stats draft;
 } cadre_generation;
 
 /* result may be NULL. A cancelled generation gives CADRE_E_CANCELLED and what was made so far. */
@@ -225,7 +247,8 @@ CADRE_API bool cadre_chat_has_template(cadre_model *model, const char *name);
  * Replies are the same bytes as those of a fresh one. */
 typedef struct cadre_chat cadre_chat;
 
-/* Of `generate`, context (0: the model's, at most 4096), kv and act count. The model must outlive the chat. */
+/* Of `generate`, context (0: the model's, at most 4096), kv, act and what is drafted with count. The models must
+ * outlive the chat. */
 CADRE_API cadre_err cadre_chat_open(cadre_chat **out, cadre_model *model, const cadre_generate_options *generate,
                                     cadre_error *err);
 /* The reply to a whole conversation, as cadre_chat_render takes it. Of `generate`, what cadre_chat_open took and ids

@@ -13,14 +13,19 @@ const char *isa_name(enum isa isa)
     return isa_names[isa];
 }
 
+static int count_processors(void)
+{
+    cpu_set_t set;
+    long n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}
+
 /* Distinct (package, core) pairs among the processors that this process may run on. */
 static int count_cores(void)
 {
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) {
-        long n = sysconf(_SC_NPROCESSORS_ONLN);
-        return n > 0 ? (int)n : 1;
-    }
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return count_processors();
     int seen[CPU_SETSIZE], n = 0;
     for (int i = 0; i < CPU_SETSIZE; i++) {
         if (!CPU_ISSET(i, &set))
@@ -111,7 +116,8 @@ static void detect_x86(struct cpu *c)
 
 void cpu_detect(struct cpu *out)
 {
-    *out = (struct cpu){.best = ISA_GENERIC, .cores = count_cores(), .name = "unknown processor"};
+    *out = (struct cpu){
+        .best = ISA_GENERIC, .cores = count_cores(), .processors = count_processors(), .name = "unknown processor"};
 #if defined(__x86_64__)
     detect_x86(out);
 #endif

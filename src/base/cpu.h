@@ -17,7 +17,8 @@ struct cpu {
     bool avx512_bf16;
     bool amx_bf16;
     bool amx_int8;
-    int cores; /* physical cores that this process may run on */
+    int cores;      /* physical cores that this process may run on */
+    int processors; /* what runs a thread at a time: as many as cores, or more where a core runs two */
     char name[64];
 };
 

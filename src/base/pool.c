@@ -1,5 +1,15 @@
+/* One atomic word holds the loop: its number in the upper half, how many items nobody has taken yet in the lower.
+ * Taking an item is a compare-and-swap that makes it one less, so it can only succeed on the loop that it was meant
+ * for, and only while there are items. A loop is over when all items are done, whoever did them: the caller works too
+ * and never waits for a worker that has taken none, be it asleep or without a processor.
+ *
+ *      caller:  fn, arg, n_items; word = (number + 1, n_items); take items; wait until done = n_items
+ *      worker:  spin until word has items, or sleep; take items; done += how many it took
+ *
+ * What an item's taker reads of the loop cannot change before it has said that the item is done. */
 #include "base/pool.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -7,84 +17,135 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/cpu.h"
 
-enum { SPIN_TURNS = 2000 }; /* a few microseconds: longer than the gap between two loops of one layer */
+/* Longer than the gap between two loops of a model, with the sampling between two tokens of one; far shorter than what
+ * a person notices. The clock is read once in some turns. */
+static const double SPIN_SECONDS = 100e-6;
+enum { TURNS_PER_LOOK = 64 };
+
+struct worker {
+    pthread_t thread;
+    struct pool *pool;
+    int number; /* from 1: the caller is 0 */
+};
 
 struct pool {
     int n_threads;
-    pthread_t *threads; /* [n_threads - 1] */
-    /* One loop at a time; generation counts loops and tells sleeping workers that there is a new one. */
+    int n_awake;            /* workers that should be awake: as many as there are processors, but for the caller's */
+    struct worker *workers; /* [n_threads - 1] */
+    int n_started;
     pool_fn *fn;
     void *arg;
     int64_t n_items;
-    bool quit;
-    int spin; /* 0 when there are more threads than cores: spinning would take time from a worker */
-    _Alignas(64) atomic_uint generation;
-    _Alignas(64) atomic_int_fast64_t next;
-    _Alignas(64) atomic_int busy;
+    _Alignas(64) atomic_uint_fast64_t word;
+    _Alignas(64) atomic_uint_fast64_t done;
+    /* These change under the lock only, and are looked at without it by those who might have to wake somebody. */
+    _Alignas(64) atomic_int asleep;
+    atomic_bool caller_sleeps;
+    atomic_bool quit;
+    int woken; /* sleepers that have been told to get up and have not yet: no longer counted as asleep */
     pthread_mutex_t lock;
-    pthread_cond_t wake, done;
-};
-
-struct start {
-    struct pool *pool;
-    int worker;
+    pthread_cond_t wake, finished;
 };
 
 static inline void relax(void)
 {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield" ::: "memory");
 #else
     __asm__ volatile("" ::: "memory");
 #endif
 }
 
-static void take_items(struct pool *p, int worker)
+static bool has_items(struct pool *p)
 {
-    int64_t i;
-    while ((i = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed)) < p->n_items)
-        p->fn(p->arg, i, worker);
+    return (uint32_t)atomic_load_explicit(&p->word, memory_order_acquire) > 0;
 }
 
-static void await_generation(struct pool *p, unsigned seen)
+static bool all_done(struct pool *p)
 {
-    for (int i = 0; i < p->spin; i++) {
-        if (atomic_load_explicit(&p->generation, memory_order_acquire) != seen)
-            return;
+    return atomic_load_explicit(&p->done, memory_order_acquire) == (uint64_t)p->n_items;
+}
+
+/* Spins until the condition holds; false when it has not for SPIN_SECONDS. */
+static bool spin_until(struct pool *p, bool (*condition)(struct pool *p))
+{
+    double end = 0;
+    for (int i = 1; !condition(p); i++) {
         relax();
+        if (i % TURNS_PER_LOOK == 0) {
+            double now = clock_now();
+            end = end > 0 ? end : now + SPIN_SECONDS;
+            if (now >= end)
+                return false;
+        }
     }
+    return true;
+}
+
+/* Takes and does items until there are none; how many. */
+static int64_t take_items(struct pool *p, int worker)
+{
+    int64_t taken = 0;
+    uint_fast64_t word = atomic_load_explicit(&p->word, memory_order_acquire);
+    while ((uint32_t)word > 0) {
+        if (!atomic_compare_exchange_weak_explicit(&p->word, &word, word - 1, memory_order_acquire,
+                                                   memory_order_acquire))
+            continue;
+        p->fn(p->arg, p->n_items - (int64_t)(uint32_t)word, worker);
+        taken++;
+        word = atomic_load_explicit(&p->word, memory_order_acquire);
+    }
+    return taken;
+}
+
+/* The last one of a loop wakes the caller. The sum and the caller's flag are each written before the other is read,
+ * in one order for all threads: either this worker sees the flag, or the caller the sum. */
+static void add_done(struct pool *p, int64_t taken)
+{
+    int64_t n_items = p->n_items; /* before it may change */
+    if ((int64_t)atomic_fetch_add(&p->done, (uint64_t)taken) + taken < n_items || !atomic_load(&p->caller_sleeps))
+        return;
     pthread_mutex_lock(&p->lock);
-    while (atomic_load_explicit(&p->generation, memory_order_acquire) == seen)
-        pthread_cond_wait(&p->wake, &p->lock);
+    pthread_cond_signal(&p->finished);
     pthread_mutex_unlock(&p->lock);
+}
+
+static void sleep_until_woken(struct pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    atomic_fetch_add(&p->asleep, 1);
+    if ((uint32_t)atomic_load(&p->word) > 0) { /* a caller that has not seen this sleeper */
+        atomic_fetch_sub(&p->asleep, 1);
+    } else {
+        while (p->woken == 0 && !atomic_load(&p->quit))
+            pthread_cond_wait(&p->wake, &p->lock);
+        p->woken -= p->woken > 0;
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+static int awake(struct pool *p)
+{
+    return p->n_threads - 1 - atomic_load(&p->asleep);
 }
 
 static void *worker_main(void *arg)
 {
-    struct start start = *(struct start *)arg;
-    free(arg);
-    struct pool *p = start.pool;
-    for (unsigned seen = 0;; seen++) {
-        await_generation(p, seen);
-        if (p->quit)
-            return NULL;
-        take_items(p, start.worker);
-        if (atomic_fetch_sub_explicit(&p->busy, 1, memory_order_acq_rel) == 1) {
-            pthread_mutex_lock(&p->lock);
-            pthread_cond_signal(&p->done);
-            pthread_mutex_unlock(&p->lock);
-        }
+    struct worker *w = arg;
+    struct pool *p = w->pool;
+    while (!atomic_load_explicit(&p->quit, memory_order_relaxed)) {
+        int64_t taken = take_items(p, w->number);
+        if (taken > 0)
+            add_done(p, taken);
+        if (awake(p) > p->n_awake || !spin_until(p, has_items))
+            sleep_until_woken(p);
     }
-}
-
-static void open_generation(struct pool *p)
-{
-    pthread_mutex_lock(&p->lock);
-    atomic_fetch_add_explicit(&p->generation, 1, memory_order_release);
-    pthread_cond_broadcast(&p->wake);
-    pthread_mutex_unlock(&p->lock);
+    return NULL;
 }
 
 cadre_err pool_new(struct pool **out, int n_threads, cadre_error *err)
@@ -96,29 +157,24 @@ cadre_err pool_new(struct pool **out, int n_threads, cadre_error *err)
     struct pool *p = aligned_alloc(64, sizeof *p);
     CHECK(err, p, CADRE_E_MEMORY, "no memory for the thread pool");
     memset(p, 0, sizeof *p);
-    p->spin = n_threads <= cpu.cores ? SPIN_TURNS : 0;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
-    pthread_cond_init(&p->done, NULL);
-    p->n_threads = 1;
-    p->threads = calloc((size_t)n_threads, sizeof *p->threads);
-    for (int i = 1; p->threads && i < n_threads; i++) {
-        struct start *start = malloc(sizeof *start);
-        int e = ENOMEM;
-        if (start) {
-            *start = (struct start){p, i};
-            e = pthread_create(&p->threads[i - 1], NULL, worker_main, start);
-        }
-        if (e) {
-            free(start);
-            pool_free(p);
-            return error_set(err, CADRE_E_MEMORY, "cannot start thread %d of %d: %s", i + 1, n_threads, strerror(e));
-        }
-        p->n_threads++;
+    pthread_cond_init(&p->finished, NULL);
+    p->n_threads = n_threads;
+    p->n_awake = (cpu.processors < n_threads ? cpu.processors : n_threads) - 1;
+    p->workers = calloc((size_t)n_threads, sizeof *p->workers);
+    int e = p->workers ? 0 : ENOMEM;
+    while (e == 0 && p->n_started < n_threads - 1) {
+        struct worker *w = &p->workers[p->n_started];
+        w->pool = p;
+        w->number = p->n_started + 1;
+        e = pthread_create(&w->thread, NULL, worker_main, w);
+        p->n_started += e == 0;
     }
-    if (!p->threads) {
+    if (e) {
+        int at = p->n_started + 1;
         pool_free(p);
-        return error_set(err, CADRE_E_MEMORY, "no memory for %d threads", n_threads);
+        return error_set(err, CADRE_E_MEMORY, "cannot start thread %d of %d: %s", at + 1, n_threads, strerror(e));
     }
     *out = p;
     return CADRE_OK;
@@ -128,14 +184,16 @@ void pool_free(struct pool *p)
 {
     if (!p)
         return;
-    p->quit = true;
-    open_generation(p);
-    for (int i = 0; i < p->n_threads - 1; i++)
-        pthread_join(p->threads[i], NULL);
-    pthread_cond_destroy(&p->done);
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->quit, true);
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+    for (int i = 0; i < p->n_started; i++)
+        pthread_join(p->workers[i].thread, NULL);
+    pthread_cond_destroy(&p->finished);
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->lock);
-    free(p->threads);
+    free(p->workers);
     free(p);
 }
 
@@ -144,27 +202,45 @@ int pool_threads(const struct pool *p)
     return p ? p->n_threads : 1;
 }
 
+/* As many sleepers as there are items and processors for; most of the time nobody sleeps, and no lock is taken. A
+ * worker about to sleep counts itself before it looks at the word, which was written before this looks at the count. */
+static void wake_workers(struct pool *p)
+{
+    int64_t wanted = p->n_items - 1 < p->n_awake ? p->n_items - 1 : p->n_awake;
+    int64_t missing = wanted - awake(p);
+    if (missing <= 0)
+        return;
+    pthread_mutex_lock(&p->lock);
+    for (; missing > 0 && atomic_load(&p->asleep) > 0; missing--) {
+        p->woken++;
+        atomic_fetch_sub(&p->asleep, 1);
+        pthread_cond_signal(&p->wake);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
 void pool_run(struct pool *p, int64_t n_items, pool_fn *fn, void *arg)
 {
-    if (!p || p->n_threads == 1 || n_items == 1) {
+    if (!p || p->n_threads == 1 || n_items <= 1) {
         for (int64_t i = 0; i < n_items; i++)
             fn(arg, i, 0);
         return;
     }
+    assert(n_items <= UINT32_MAX);
     p->fn = fn;
     p->arg = arg;
     p->n_items = n_items;
-    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->busy, p->n_threads - 1, memory_order_relaxed);
-    open_generation(p);
-    take_items(p, 0);
-    for (int i = 0; i < p->spin; i++) {
-        if (atomic_load_explicit(&p->busy, memory_order_acquire) == 0)
-            return;
-        relax();
-    }
+    atomic_store_explicit(&p->done, 0, memory_order_relaxed);
+    uint_fast64_t number = (atomic_load_explicit(&p->word, memory_order_relaxed) >> 32) + 1;
+    atomic_store(&p->word, number << 32 | (uint64_t)n_items);
+    wake_workers(p);
+    atomic_fetch_add(&p->done, (uint64_t)take_items(p, 0));
+    if (spin_until(p, all_done))
+        return;
     pthread_mutex_lock(&p->lock);
-    while (atomic_load_explicit(&p->busy, memory_order_acquire) != 0)
-        pthread_cond_wait(&p->done, &p->lock);
+    atomic_store(&p->caller_sleeps, true);
+    while (atomic_load(&p->done) != (uint64_t)n_items)
+        pthread_cond_wait(&p->finished, &p->lock);
+    atomic_store(&p->caller_sleeps, false);
     pthread_mutex_unlock(&p->lock);
 }

@@ -13,8 +13,9 @@ enum { USUAL_CONTEXT = 4096 };
 struct cadre_chat {
     struct cadre_model *m;
     struct session *session;
-    const char *kv, *act; /* borrowed from string constants */
-    int32_t *held;        /* [context] tokens of the session, from its beginning */
+    struct speculation *speculation; /* NULL: none */
+    const char *kv, *act;            /* borrowed from string constants */
+    int32_t *held;                   /* [context] tokens of the session, from its beginning */
     size_t n_held;
 };
 
@@ -37,11 +38,15 @@ cadre_err cadre_chat_open(cadre_chat **out, cadre_model *m, const cadre_generate
     CHECK(err, m->tokenizer, CADRE_E_ARG, "chat: this model has no tokenizer");
     TRY(generate_session_options(g, &so, err));
     so.n_ctx = g->context ? g->context : min_i64(m->model->spec.n_ctx, USUAL_CONTEXT);
-    so.marks = true;
+    so.marks = 1;
     cadre_chat *chat = calloc(1, sizeof *chat);
     CHECK(err, chat, CADRE_E_MEMORY, "no memory for a chat");
     *chat = (cadre_chat){.m = m, .kv = constant(g->kv, kv), .act = constant(g->act, act)};
-    cadre_err rc = session_new(&chat->session, m, &so, err);
+    cadre_err rc = speculation_new(&chat->speculation, m, g, &so, err);
+    if (rc == CADRE_OK)
+        rc = session_new(&chat->session, m, &so, err);
+    if (rc == CADRE_OK)
+        rc = speculation_fits(chat->speculation, m, chat->session, err);
     if (rc == CADRE_OK) {
         chat->held = malloc((size_t)so.n_ctx * sizeof *chat->held);
         rc = chat->held ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a chat");
@@ -59,6 +64,7 @@ void cadre_chat_close(cadre_chat *chat)
     if (!chat)
         return;
     session_free(chat->session);
+    speculation_free(chat->speculation);
     free(chat->held);
     free(chat);
 }
@@ -105,7 +111,7 @@ static cadre_err reply(cadre_chat *chat, const int32_t *ids, size_t n, const cad
           n, (long long)own.context, (long long)chat->m->model->spec.n_ctx);
     /* Now, so that it holds also if generation fails before its first token. */
     reused = (size_t)session_rewind(chat->session, (int64_t)reused);
-    cadre_err rc = generate_over(chat->session, reused, chat->m, NULL, &own, g, err);
+    cadre_err rc = generate_over(chat->session, chat->speculation, reused, chat->m, NULL, &own, g, err);
     remember(chat, ids, n, g);
     return rc;
 }

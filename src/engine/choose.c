@@ -40,7 +40,7 @@ static cadre_err open_session(struct question *q, cadre_error *err)
           "prompt and choice: expected at most %lld tokens (the model's context), "
           "found %lld",
           (long long)n_ctx, (long long)need);
-    struct session_options o = {.n_ctx = need, .kv = DTYPE_F32, .all_logits = true, .marks = true};
+    struct session_options o = {.n_ctx = need, .kv = DTYPE_F32, .all_logits = true, .marks = 1};
     return session_new(&q->session, q->m, &o, err);
 }
 
@@ -73,7 +73,7 @@ static cadre_err score(struct question *q, const char *prompt, const char *const
     q->next = malloc((size_t)n_vocab * sizeof *q->next);
     CHECK(err, q->next, CADRE_E_MEMORY, "no memory for %lld probabilities", (long long)n_vocab);
     TRY(feed(q, q->prompt, q->n_prompt, &last, NULL, err));
-    session_mark(q->session);
+    session_mark(q->session, SESSION_MARK_PROMPT);
     double lse = log_sum_exp(last, n_vocab);
     for (int64_t i = 0; i < n_vocab; i++)
         q->next[i] = (double)last[i] - lse;

@@ -26,14 +26,16 @@ struct job {
     struct sampling sampling;
     struct rng rng;
     struct session *session;
-    bool lent;     /* the session belongs to somebody else */
-    size_t reused; /* tokens of the prompt that it holds already */
+    struct speculation *speculation; /* NULL: one token a pass */
+    bool lent;                       /* session and speculation belong to somebody else */
+    size_t reused;                   /* tokens of the prompt that it holds already */
     struct record record;
     struct candidate *candidates;
     int32_t *prompt;
     size_t n_prompt;
     int32_t *ids; /* generated */
     size_t n_ids;
+    int32_t *known; /* prompt and ids, for the drafter */
     struct text_builder text;
     size_t told; /* bytes of text that the caller has seen */
     struct utf8_stream utf8;
@@ -110,7 +112,15 @@ static cadre_err open_job(struct job *j, const char *prompt, cadre_error *err)
         CHECK(err, !so.all_logits && !so.routing, CADRE_E_ARG, "logits and routing: not offered over a kept session");
         j->reused = (size_t)session_rewind(j->session, (int64_t)j->reused);
     } else {
+        TRY(speculation_new(&j->speculation, j->m, j->o, &so, err));
         TRY(session_new(&j->session, j->m, &so, err));
+        TRY(speculation_fits(j->speculation, j->m, j->session, err));
+    }
+    if (j->speculation) {
+        j->known = malloc((j->n_prompt + (size_t)min_i64(j->o->max_tokens, so.n_ctx) + 1) * sizeof *j->known);
+        CHECK(err, j->known, CADRE_E_MEMORY, "no memory for a generation");
+        memcpy(j->known, j->prompt, j->n_prompt * sizeof *j->known);
+        speculation_begin(j->speculation, j->o->seed);
     }
     return record_open(&j->record, spec, j->prompt, (int64_t)j->n_prompt, j->o->logits_path, j->o->routing_path, err);
 }
@@ -198,36 +208,64 @@ static cadre_err end_text(struct job *j, cadre_error *err)
     return CADRE_OK;
 }
 
+/* The next token of the text. Sets stopped_by when it is the last. */
+static cadre_err take(struct job *j, int32_t id, cadre_error *err)
+{
+    CHECK(err, id >= 0, CADRE_E_FORMAT, "position %lld: the model gives no number for any token (NaN logits)",
+          (long long)(j->n_prompt + j->n_ids));
+    if (!j->o->ignore_eos && j->m->tokenizer && tokenizer_is_end(j->m->tokenizer, id)) {
+        j->stopped_by = "eos";
+        return CADRE_OK;
+    }
+    if (j->known)
+        j->known[j->n_prompt + j->n_ids] = id;
+    j->ids[j->n_ids++] = id;
+    TRY(add_text(j, id, err));
+    if (!j->stopped_by && (int64_t)j->n_ids == j->o->max_tokens)
+        j->stopped_by = "length";
+    return CADRE_OK;
+}
+
+/* Feed what is new of the text; the tokens that follow. room: positions that may be fed. */
+static cadre_err step(struct job *j, int64_t room, int32_t out[DRAFT_MOST + 1], int *n_out, cadre_error *err)
+{
+    int64_t n = (int64_t)(j->n_prompt + j->n_ids), n_vocab = j->m->model->spec.n_vocab;
+    if (j->speculation) {
+        int64_t most = min_i64(room - n, j->o->max_tokens - (int64_t)j->n_ids - 1);
+        return speculation_step(j->speculation, j->session, j->known, n, most, &j->sampling, &j->rng, out, n_out, err);
+    }
+    struct session_output fed;
+    TRY(session_feed(j->session, &j->ids[j->n_ids - 1], 1, &fed, err));
+    out[0] = sample(&j->sampling, &j->rng, fed.logits, n_vocab, j->candidates);
+    *n_out = 1;
+    return CADRE_OK;
+}
+
 static cadre_err generate(struct job *j, const real *logits, cadre_error *err)
 {
     const struct spec *spec = &j->m->model->spec;
-    int64_t room = session_position(j->session) + j->o->max_tokens;
+    int32_t next[DRAFT_MOST + 1];
+    int n = 1;
+    int64_t room = (int64_t)j->n_prompt + j->o->max_tokens;
     if (j->o->context)
         room = min_i64(room, j->o->context);
     room = min_i64(room, spec->n_ctx);
-    while ((int64_t)j->n_ids < j->o->max_tokens) {
-        struct session_output out;
-        TRY(check_cancel(j, err));
-        int32_t id = sample(&j->sampling, &j->rng, logits, spec->n_vocab, j->candidates);
-        CHECK(err, id >= 0, CADRE_E_FORMAT, "position %lld: the model gives no number for any token (NaN logits)",
-              (long long)session_position(j->session));
-        if (!j->o->ignore_eos && j->m->tokenizer && tokenizer_is_end(j->m->tokenizer, id)) {
-            j->stopped_by = "eos";
-            break;
-        }
-        j->ids[j->n_ids++] = id;
-        TRY(add_text(j, id, err));
-        if (j->stopped_by || (int64_t)j->n_ids == j->o->max_tokens)
-            break;
-        if (session_position(j->session) >= room) {
-            j->stopped_by = "context";
-            break;
-        }
-        TRY(session_feed(j->session, &id, 1, &out, err));
-        logits = out.logits;
+    if (j->o->max_tokens == 0) {
+        j->stopped_by = "length";
+        return CADRE_OK;
     }
-    j->stopped_by = j->stopped_by ? j->stopped_by : "length";
-    return CADRE_OK;
+    TRY(check_cancel(j, err));
+    next[0] = sample(&j->sampling, &j->rng, logits, spec->n_vocab, j->candidates);
+    for (;;) {
+        for (int i = 0; i < n && !j->stopped_by; i++)
+            TRY(take(j, next[i], err));
+        if (!j->stopped_by && (int64_t)(j->n_prompt + j->n_ids) > room)
+            j->stopped_by = "context";
+        if (j->stopped_by)
+            return CADRE_OK;
+        TRY(check_cancel(j, err));
+        TRY(step(j, room, next, &n, err));
+    }
 }
 
 static void give_result(struct job *j, cadre_generation *g)
@@ -242,6 +280,11 @@ static void give_result(struct job *j, cadre_generation *g)
     g->text = j->text.p;
     g->text_bytes = j->text.n;
     g->stopped_by = j->stopped_by;
+    g->draft.drafter = "none";
+    if (j->speculation)
+        speculation_stats(j->speculation, &g->draft);
+    if (j->speculation)
+        g->draft.tokens = j->n_ids > 0 ? (int64_t)j->n_ids - 1 : 0; /* the first comes from the prompt */
     j->prompt = j->ids = NULL;
     j->text = (struct text_builder){0};
 }
@@ -254,13 +297,14 @@ cadre_err cadre_generate(cadre_model *m, const char *prompt, const cadre_generat
     if (g)
         *g = (cadre_generation){0};
     CHECK(err, m && m->model && o, CADRE_E_ARG, "cadre_generate: a model with weights and options must be given");
-    return generate_over(NULL, 0, m, prompt, o, g, err);
+    return generate_over(NULL, NULL, 0, m, prompt, o, g, err);
 }
 
-cadre_err generate_over(struct session *session, size_t reused, struct cadre_model *m, const char *prompt,
-                        const cadre_generate_options *o, cadre_generation *g, cadre_error *err)
+cadre_err generate_over(struct session *session, struct speculation *speculation, size_t reused, struct cadre_model *m,
+                        const char *prompt, const cadre_generate_options *o, cadre_generation *g, cadre_error *err)
 {
-    struct job j = {.m = m, .o = o, .session = session, .lent = session != NULL, .reused = reused};
+    struct job j = {
+        .m = m, .o = o, .session = session, .speculation = speculation, .lent = session != NULL, .reused = reused};
     const real *logits = NULL;
     double start = 0, middle = 0;
     int64_t fed = 0;
@@ -271,7 +315,9 @@ cadre_err generate_over(struct session *session, size_t reused, struct cadre_mod
     middle = clock_now();
     fed = j.session ? session_position(j.session) - (int64_t)j.reused : 0;
     if (rc == CADRE_OK && j.lent)
-        session_mark(j.session); /* the next prompt may go on from this one, but not from what is generated now */
+        session_mark(
+            j.session,
+            SESSION_MARK_PROMPT); /* the next prompt may go on from this one, but not from what is generated now */
     if (rc == CADRE_OK)
         rc = generate(&j, logits, err);
     if (rc == CADRE_E_CANCELLED) { /* what came before stays, also what was held back */
@@ -288,8 +334,11 @@ cadre_err generate_over(struct session *session, size_t reused, struct cadre_mod
         give_result(&j, g);
     }
     record_close(&j.record);
-    if (!j.lent)
+    if (!j.lent) {
         session_free(j.session);
+        speculation_free(j.speculation);
+    }
+    free(j.known);
     free(j.candidates);
     free(j.prompt);
     free(j.ids);

@@ -99,7 +99,7 @@ cadre_err cadre_model_open(cadre_model **out, const char *path, const cadre_mode
     if (rc == CADRE_OK && options->tokenizer_only)
         rc = open_tokenizer(&m->tokenizer, path, err);
     else if (rc == CADRE_OK)
-        rc = model_open(&m->model, path, mla, &m->tokenizer, m->pool, err);
+        rc = model_open(&m->model, path, mla, &m->tokenizer, &m->kernels, m->pool, err);
     if (rc == CADRE_OK && m->model)
         rc = mla_acts(m->model, options->mla, err);
     if (rc == CADRE_OK && m->model)
@@ -136,18 +136,47 @@ static uint64_t matrix_bytes(const struct weight *w)
     return w->packed ? packed_bytes(w->packed->type, w->n, w->k) : 0;
 }
 
-uint64_t runtime_bytes_per_token(const struct model *m)
+/* Of the tensors that are experts', or of the others: a mean, since of a token's slots light experts take their share.
+ */
+static double bytes_of(const struct model *m, bool experts)
 {
-    double sum = 0; /* a mean: of a token's slots, light experts take their share */
+    double sum = 0;
     for (int64_t i = 0; i < m->n_params; i++) {
         const struct param *p = &m->params[i];
         const struct weight *w = param_weight(m, p);
-        if (!w)
+        if (!w || !(p->def->flags & TENSOR_BY_EXPERT) == experts)
             continue;
         double matrices = spec_tensor_uses(&m->spec, p->def, p->layer) * (double)(w->n_expert ? w->n_expert : 1);
         sum += matrices * (double)matrix_bytes(w);
     }
-    return (uint64_t)(sum + 0.5);
+    return sum;
+}
+
+uint64_t runtime_bytes_per_token(const struct model *m)
+{
+    return (uint64_t)(bytes_of(m, false) + bytes_of(m, true) + 0.5);
+}
+
+double runtime_dense_bytes(const struct model *m)
+{
+    return bytes_of(m, false);
+}
+
+void runtime_expert_bytes(const struct model *m, double *bytes)
+{
+    const struct spec *s = &m->spec;
+    int choices = spec_choices(s);
+    for (int64_t i = 0; i < s->n_layer * choices; i++)
+        bytes[i] = 0;
+    for (int64_t i = 0; i < m->n_params; i++) {
+        const struct param *p = &m->params[i];
+        const struct weight *w = param_weight(m, p);
+        if (!w || !(p->def->flags & TENSOR_BY_EXPERT) || p->layer < 0 || p->layer >= s->n_layer)
+            continue;
+        const int32_t *slices = m->layers[p->layer].moe.slice_start;
+        for (int64_t e = 0; e < s->n_expert; e++)
+            bytes[p->layer * choices + e] += (slices ? slices[e + 1] - slices[e] : 1) * (double)matrix_bytes(w);
+    }
 }
 
 /* ---- text ---------------------------------------------------------------------------------------------- */

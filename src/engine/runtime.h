@@ -24,6 +24,10 @@ cadre_err runtime_fits(const struct cadre_model *m, uint64_t more, const char *w
 
 /* Bytes of weights that one token reads: dense parts, chosen and shared experts, the output matrix. */
 uint64_t runtime_bytes_per_token(const struct model *m);
+/* Of these, what every pass reads however its tokens are routed; and what each choice of a layer's router reads,
+ * bytes [n_layer, spec_choices]: 0 for light experts and in dense layers. */
+double runtime_dense_bytes(const struct model *m);
+void runtime_expert_bytes(const struct model *m, double *bytes);
 
 /* ---- chat_template.c ---- */
 

@@ -76,11 +76,15 @@ static double odds(const struct sampling *s, struct candidate *c, int64_t *n, do
 
 /* Candidates are put in order only as far as a truncation asks: a vocabulary is long, what top-k or top-p keep is
  * short. What is kept gathers at the end of the array. */
-int32_t sample(const struct sampling *s, struct rng *rng, const real *logits, int64_t n, struct candidate *c)
+struct distribution sampling_distribution(const struct sampling *s, const real *logits, int64_t n, struct candidate *c)
 {
     int32_t best = largest(logits, n);
-    if (s->temperature == 0 || best < 0 || !isfinite(logits[best]))
-        return best;
+    if (best < 0)
+        return (struct distribution){.c = c, .best = -1};
+    if (s->temperature == 0 || !isfinite(logits[best])) {
+        c[0] = (struct candidate){best, 1};
+        return (struct distribution){.c = c, .n = 1, .sum = 1, .best = best, .certain = true};
+    }
     int64_t m = 0;
     for (int64_t i = 0; i < n; i++)
         if (!isnan(logits[i]))
@@ -102,11 +106,60 @@ int32_t sample(const struct sampling *s, struct rng *rng, const real *logits, in
         c += m - taken;
         m = taken;
     }
-    double u = rng_uniform(rng) * kept;
-    for (int64_t i = 0; i < m; i++) {
-        u -= c[i].p;
+    return (struct distribution){.c = c, .n = m, .sum = kept, .best = best};
+}
+
+int32_t distribution_draw(const struct distribution *d, struct rng *rng)
+{
+    if (d->certain || d->n == 0)
+        return d->best;
+    double u = rng_uniform(rng) * d->sum;
+    for (int64_t i = 0; i < d->n; i++) {
+        u -= d->c[i].p;
         if (u < 0)
-            return c[i].id;
+            return d->c[i].id;
     }
-    return best; /* rounding left a rest */
+    return d->best; /* rounding left a rest */
+}
+
+int32_t sample(const struct sampling *s, struct rng *rng, const real *logits, int64_t n, struct candidate *c)
+{
+    struct distribution d = sampling_distribution(s, logits, n, c);
+    return distribution_draw(&d, rng);
+}
+
+static double share_of(const struct distribution *d, int32_t id)
+{
+    for (int64_t i = 0; i < d->n; i++)
+        if (d->c[i].id == id)
+            return d->c[i].p / d->sum;
+    return 0;
+}
+
+int32_t distribution_check(const struct distribution *p, const struct distribution *q, int32_t drafted, struct rng *rng,
+                           double *of_id)
+{
+    /* accept with min(1, p/q) */
+    if (rng_uniform(rng) * share_of(q, drafted) < share_of(p, drafted))
+        return drafted;
+    /* else a token of max(0, p - q) / Σ max(0, p - q) */
+    double rest = 0;
+    int32_t id = p->best;
+    for (int64_t i = 0; i < q->n; i++)
+        of_id[q->c[i].id] = q->c[i].p / q->sum;
+    for (int64_t i = 0; i < p->n; i++)
+        rest += fmax(0, p->c[i].p / p->sum - of_id[p->c[i].id]);
+    double u = rng_uniform(rng) * rest;
+    for (int64_t i = 0; i < p->n; i++) {
+        double more = fmax(0, p->c[i].p / p->sum - of_id[p->c[i].id]);
+        if (more == 0)
+            continue;
+        id = p->c[i].id;
+        u -= more;
+        if (u < 0)
+            break;
+    }
+    for (int64_t i = 0; i < q->n; i++)
+        of_id[q->c[i].id] = 0;
+    return id;
 }

@@ -12,21 +12,25 @@ struct session {
     struct arena arena;
     struct routing *routing; /* [n_layer] or NULL */
     int64_t position;
-    int32_t positions[SESSION_CHUNK];
+    int32_t positions[SESSION_CHUNK], want[SESSION_CHUNK];
 };
 
-/* The forward pass of a chunk; over a measuring arena it plans, and reads neither tokens nor cache. */
-static struct tensor *forward(struct session *s, struct arena *arena, const int32_t *token, int64_t n, cadre_error *err)
+/* The forward pass of a chunk, for the logits of its last n_logits tokens; over a measuring arena it plans, and reads
+ * neither tokens nor cache. */
+static struct tensor *forward(struct session *s, struct arena *arena, const int32_t *token, int64_t n, int64_t n_logits,
+                              cadre_error *err)
 {
     static const int32_t slot = 0;
     int64_t row_start[2] = {0, n};
-    int32_t last = (int32_t)(n - 1);
     struct op_ctx c = {
         .k = &s->m->kernels, .pool = s->m->pool, .arena = arena, .block_activations = s->opt.block_activations};
     if (arena->measuring) {
         c.dry = true;
         c.plan = &s->arena;
     }
+    for (int64_t i = 0; i < n_logits; i++)
+        s->want[i] = (int32_t)(n - n_logits + i);
+    struct moe_hooks hooks = {.filter = s->opt.filter};
     struct batch b = {.n_tok = n,
                       .n_seq = 1,
                       .token = token,
@@ -34,8 +38,9 @@ static struct tensor *forward(struct session *s, struct arena *arena, const int3
                       .row_start = row_start,
                       .kv = s->kv,
                       .slot = &slot,
-                      .want = s->opt.all_logits ? NULL : &last,
-                      .n_want = s->opt.all_logits ? n : 1,
+                      .want = s->opt.all_logits ? NULL : s->want,
+                      .n_want = n_logits,
+                      .hooks = &hooks,
                       .routing = s->routing};
     return model_forward(&c, s->m->model, &b, err);
 }
@@ -48,7 +53,8 @@ static cadre_err plan(struct session *s, cadre_error *err)
     CHECK(err, token, CADRE_E_MEMORY, "no memory for a prompt");
     arena_init_measuring(&measure);
     cadre_err rc = arena_init(&s->arena, OP_PLAN_BYTES, err); /* the builders' structs */
-    if (rc == CADRE_OK && !forward(s, &measure, token, n, err))
+    int64_t n_logits = s->opt.all_logits ? n : min_i64(n, s->opt.last_logits > 1 ? s->opt.last_logits : 1);
+    if (rc == CADRE_OK && !forward(s, &measure, token, n, n_logits, err))
         rc = err ? err->code : CADRE_E_ARG;
     free(token);
     arena_destroy(&s->arena);
@@ -112,6 +118,11 @@ int64_t session_context(const struct session *s)
     return s->opt.n_ctx;
 }
 
+bool session_has_states(const struct session *s)
+{
+    return kv_has_states(s->kv);
+}
+
 uint64_t session_kv_bytes(const struct session *s, int64_t position)
 {
     const struct spec *spec = &s->m->model->spec;
@@ -129,13 +140,19 @@ int64_t session_rewind(struct session *s, int64_t position)
     return s->position = kv_rewind(s->kv, 0, position);
 }
 
-void session_mark(struct session *s)
+void session_mark(struct session *s, int mark)
 {
-    if (s->opt.marks)
-        kv_mark(s->kv, 0);
+    if (mark < s->opt.marks)
+        kv_mark(s->kv, 0, mark);
 }
 
-cadre_err session_feed(struct session *s, const int32_t *token, int64_t n, struct session_output *out, cadre_error *err)
+uint64_t session_bytes(const struct session *s)
+{
+    return s->arena.size + kv_bytes(s->kv);
+}
+
+static cadre_err feed(struct session *s, const int32_t *token, int64_t n, int64_t n_logits, struct session_output *out,
+                      cadre_error *err)
 {
     CHECK(err, n >= 1 && n <= SESSION_CHUNK && s->position + n <= s->opt.n_ctx, CADRE_E_ARG,
           "context: %lld tokens at position %lld do not fit into %lld positions", (long long)n, (long long)s->position,
@@ -147,10 +164,22 @@ cadre_err session_feed(struct session *s, const int32_t *token, int64_t n, struc
         s->positions[i] = (int32_t)(s->position + i);
     }
     arena_reset(&s->arena, 0);
-    struct tensor *logits = forward(s, &s->arena, token, n, err);
+    struct tensor *logits = forward(s, &s->arena, token, n, n_logits, err);
     if (!logits)
         return err ? err->code : CADRE_E_ARG;
     *out = (struct session_output){.first = s->position, .n = n, .logits = logits->x, .routing = s->routing};
     s->position += n;
     return CADRE_OK;
+}
+
+cadre_err session_feed(struct session *s, const int32_t *token, int64_t n, struct session_output *out, cadre_error *err)
+{
+    return feed(s, token, n, s->opt.all_logits ? n : 1, out, err);
+}
+
+cadre_err session_feed_last(struct session *s, const int32_t *token, int64_t n, int64_t n_logits,
+                            struct session_output *out, cadre_error *err)
+{
+    assert(!s->opt.all_logits && n_logits >= 1 && n_logits <= n && (n_logits == 1 || n_logits <= s->opt.last_logits));
+    return feed(s, token, n, n_logits, out, err);
 }

@@ -59,6 +59,11 @@ cadre_err gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *t, vo
 /* The same matrix by matrix: a slice is dim[0] x dim[1], of t->bytes / gguf_slices(t) bytes; a stack of experts has one
  * an expert. */
 int64_t gguf_slices(const struct gguf_tensor *t);
+/* Whether tensors can be read piece by piece, also by several threads at once; then n bytes of one from `from` on,
+ * within t->bytes. */
+bool gguf_has_pieces(const struct gguf *g);
+cadre_err gguf_piece_read(const struct gguf *g, const struct gguf_tensor *t, uint64_t from, void *dst, size_t n,
+                          cadre_error *err);
 cadre_err gguf_slice_read(const struct gguf *g, const struct gguf_tensor *t, int64_t slice, void *dst,
                           cadre_error *err);
 

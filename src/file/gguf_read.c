@@ -541,3 +541,14 @@ cadre_err gguf_slice_read(const struct gguf *g, const struct gguf_tensor *t, int
 {
     return name_failed(t, read_slices(g, t, slice, 1, dst, err), err);
 }
+
+bool gguf_has_pieces(const struct gguf *g)
+{
+    return !g->source.read;
+}
+
+cadre_err gguf_piece_read(const struct gguf *g, const struct gguf_tensor *t, uint64_t from, void *dst, size_t n,
+                          cadre_error *err)
+{
+    return name_failed(t, file_read_at(g->fd, g->path, t->offset + from, dst, n, err), err);
+}

@@ -24,7 +24,7 @@ INLINE void span_tile(int rows, int strips, int64_t n, const struct span *span, 
                       const float *b, int64_t ldb, float *c, int64_t ldc)
 {
     v16 acc[TILE_ROWS][MAX_STRIPS];
-    tile_load(rows, strips, acc, c, ldc, n, true);
+    sums_load(rows, strips, MAX_STRIPS, acc[0], c, ldc, n, true);
     int64_t lo = span[0].lo, hi = span[0].hi; /* what all rows see */
     for (int r = 1; r < rows; r++) {
         lo = span[r].lo > lo ? span[r].lo : lo;
@@ -37,7 +37,7 @@ INLINE void span_tile(int rows, int strips, int64_t n, const struct span *span, 
         span_step(0, rows, strips, n, acc, a + j, lda, b + j * ldb);
     UNROLL for (int r = 0; r < rows; r++) for (int64_t j = hi; j < span[r].hi; j++)
         span_step(r, r + 1, strips, n, acc, a + j, lda, b + j * ldb);
-    tile_store(rows, strips, acc, c, ldc, n);
+    sums_store(rows, strips, MAX_STRIPS, acc[0], c, ldc, n);
 }
 
 /* All rows of one group of strips; n is a constant but for the last, narrow one. */

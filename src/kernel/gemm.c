@@ -51,7 +51,15 @@ static int64_t blocks(int64_t n, int64_t size)
     return (n + size - 1) / size;
 }
 
-static struct plan plan_product(const struct gemm *g, enum gemm_precision precision, bool fine)
+/* Packed weights that a kernel multiplies as they lie. */
+static bool direct(const struct kernels *ks, const struct gemm *g)
+{
+    enum dtype type = g->packed->type;
+    return g->grid || !packed_is_decoded(type) || (g->m <= GEMM_FEW && ks->gemm_few[type]);
+}
+
+static struct plan plan_product(const struct kernels *ks, const struct gemm *g, enum gemm_precision precision,
+                                bool fine)
 {
     struct plan p = {.item_rows = fine ? FINE_ROWS : COARSE_ROWS, .item_strips = fine ? FINE_STRIPS : COARSE_STRIPS};
 #ifndef CADRE_F64
@@ -60,7 +68,7 @@ static struct plan plan_product(const struct gemm *g, enum gemm_precision precis
     (void)precision;
 #endif
     p.pack_a = p.bf16 || g->a_col != 1 || (!g->packed && g->m >= COPY_ROWS);
-    p.decode = g->packed && packed_is_decoded(g->packed->type);
+    p.decode = g->packed && !direct(ks, g);
     p.k_block = p.decode ? min_i64(g->k, PIECE_K) : g->packed ? g->k : min_i64(g->k, K_BLOCK);
     if (g->packed && g->m <= FEW_ROWS && g->k > 0) {
         int64_t fit = FEW_ROWS_BYTES / (int64_t)packed_strip_bytes(g->packed->type, g->k);
@@ -131,8 +139,7 @@ static const void *strips_of(const struct kernels *ks, const struct plan *p, con
         const real *b = p->decode ? NULL : g->b + (strip * STRIP + j) * g->b_row + k0 * g->b_col;
         int64_t valid = min_i64(n - j, STRIP);
         if (p->decode) {
-            packed_decode(ks, (real *)(void *)dst, packed, g->packed->type, valid, k0, k, rows);
-            packed += packed_strip;
+            packed_decode(ks, (real *)(void *)dst, g->packed, strip + j / STRIP, k0, k, rows);
         } else if (p->bf16)
             ks->pack_bf16((uint16_t *)(void *)dst, b, g->b_row, g->b_col, valid, k);
         else
@@ -145,7 +152,9 @@ static void multiply(const struct kernels *ks, const struct plan *p, const struc
                      int64_t k, const void *a, int64_t lda, const void *b, real *c, bool accumulate)
 {
 #ifndef CADRE_F64
-    gemm_weights *own = g->packed && !p->decode ? ks->gemm_w[g->packed->type] : NULL;
+    gemm_weights *own = NULL;
+    if (g->packed && !p->decode)
+        own = packed_is_decoded(g->packed->type) ? ks->gemm_few[g->packed->type] : ks->gemm_w[g->packed->type];
     if (p->bf16)
         ks->gemm_bf16(m, n, k, a, lda, b, c, g->c_row, accumulate);
     else if (own)
@@ -158,21 +167,39 @@ static void multiply(const struct kernels *ks, const struct plan *p, const struc
 #endif
 }
 
+#ifndef CADRE_F64
+/* The grid's rows from `row` of a product on. */
+static struct grid_rows grid_from(const struct gemm *g, int64_t row)
+{
+    const struct grid_rows *r = g->grid;
+    int64_t at = (g->grid_row + row) * r->ld + g->grid_col;
+    return (struct grid_rows){r->q + at, r->grid + at / GRID_BLOCK, r->sum + at / GRID_SUM, r->ld};
+}
+#endif
+
 static void run_item(void *arg, int64_t item, int worker)
 {
     struct job *job = arg;
     struct worker *w = &job->worker[worker];
     const struct gemm *g = &job->list[w->product];
-    struct plan p = plan_product(g, job->precision, job->fine);
+    struct plan p = plan_product(job->ks, g, job->precision, job->fine);
     while (item - w->first >= p.row_blocks * p.strip_blocks) {
         w->first += p.row_blocks * p.strip_blocks;
         g = &job->list[++w->product];
-        p = plan_product(g, job->precision, job->fine);
+        p = plan_product(job->ks, g, job->precision, job->fine);
     }
     int64_t strip = (item - w->first) / p.row_blocks * p.item_strips;
     int64_t row = (item - w->first) % p.row_blocks * p.item_rows, row_end = min_i64(row + p.item_rows, g->m);
     int64_t col = strip * STRIP, n = min_i64(p.item_strips * STRIP, g->n - col);
 
+#ifndef CADRE_F64
+    if (g->grid) {
+        struct grid_rows a = grid_from(g, row);
+        const char *b = (const char *)g->packed->data + (size_t)strip * packed_strip_bytes(g->packed->type, g->k);
+        job->ks->gemm_grid[g->packed->type](row_end - row, n, g->k, &a, b, g->c + row * g->c_row + col, g->c_row);
+        return;
+    }
+#endif
     for (int64_t k0 = 0; k0 < g->k; k0 += p.k_block) {
         int64_t k = min_i64(p.k_block, g->k - k0);
         const void *b = strips_of(job->ks, &p, g, strip, n, k0, k, w->b);
@@ -200,7 +227,7 @@ void gemm_run(const struct kernels *ks, struct pool *pool, struct arena *scratch
     int64_t items[2] = {0}; /* coarse, fine */
     for (int64_t i = 0; i < count; i++)
         for (int fine = 0; fine < 2; fine++) {
-            struct plan p = plan_product(&list[i], precision, fine);
+            struct plan p = plan_product(ks, &list[i], precision, fine);
             items[fine] += p.row_blocks * p.strip_blocks;
             a_bytes = p.a_bytes > a_bytes ? p.a_bytes : a_bytes;
             b_bytes = p.b_bytes > b_bytes ? p.b_bytes : b_bytes;

@@ -22,6 +22,9 @@ struct gemm {
     const real *b;        /* ignored when packed is given */
     int64_t b_row, b_col;
     const struct packed *packed;
+    /* Block formats only: A from these rows instead, from row grid_row and number grid_col on; accumulate is false. */
+    const struct grid_rows *grid;
+    int64_t grid_row, grid_col;
     real *c;
     int64_t c_row;
     bool accumulate;

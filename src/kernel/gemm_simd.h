@@ -6,13 +6,7 @@
 #define CADRE_KERNEL_GEMM_SIMD_H
 
 #include "kernel/kernel.h"
-#include "kernel/simd16.h"
-
-#if defined(__GNUC__) && !defined(__clang__)
-#define UNROLL _Pragma("GCC unroll 16")
-#else
-#define UNROLL _Pragma("unroll")
-#endif
+#include "kernel/tile_simd.h"
 
 enum {
     PREFETCH = 2048,    /* bytes ahead, for few rows: then a product waits for memory */
@@ -34,22 +28,6 @@ struct format {
 
 /* Activations: floats, or pairs of bf16 moved as floats. */
 typedef float __attribute__((may_alias)) act;
-
-INLINE void tile_load(int rows, int strips, v16 acc[][MAX_STRIPS], const float *c, int64_t ldc, int64_t n,
-                      bool accumulate)
-{
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < strips; s++) acc[r][s] =
-        !accumulate           ? v_set1(0)
-        : n - s * STRIP >= 16 ? v_load(c + r * ldc + s * STRIP)
-                              : v_load_n(c + r * ldc + s * STRIP, n - s * STRIP);
-}
-
-INLINE void tile_store(int rows, int strips, v16 acc[][MAX_STRIPS], float *c, int64_t ldc, int64_t n)
-{
-    UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < strips; s++) if (n - s * STRIP >= 16)
-        v_store(c + r * ldc + s * STRIP, acc[r][s]);
-    else v_store_n(c + r * ldc + s * STRIP, acc[r][s], n - s * STRIP);
-}
 
 /* acc += a[·, 0] × number i of each strip's unit */
 INLINE void tile_step(int rows, int strips, v16 acc[][MAX_STRIPS], const act *a, int64_t lda, const char *b,
@@ -81,7 +59,7 @@ INLINE void tile_run(int rows, int strips, const struct tile *t, struct format f
 {
     v16 acc[TILE_ROWS][MAX_STRIPS], shared[MAX_STRIPS];
     UNROLL for (int s = 0; s < strips; s++) shared[s] = v_set1(0);
-    tile_load(rows, strips, acc, t->c, t->ldc, t->n, t->accumulate);
+    sums_load(rows, strips, MAX_STRIPS, acc[0], t->c, t->ldc, t->n, t->accumulate);
     const act *a = t->a;
     const char *b = t->b;
     int64_t lda = t->lda, strip_bytes = t->strip_bytes, units = t->k / f.unit;
@@ -98,7 +76,7 @@ INLINE void tile_run(int rows, int strips, const struct tile *t, struct format f
     }
     if (f.unit == 2 && t->k % 2) /* half a pair; formats of blocks have no tail */
         tile_step(rows, strips, acc, a, lda, b, strip_bytes, shared, 0, f);
-    tile_store(rows, strips, acc, t->c, t->ldc, t->n);
+    sums_store(rows, strips, MAX_STRIPS, acc[0], t->c, t->ldc, t->n);
 }
 
 /* The tiles of a format: name_tiles[rows - 1][0, 1, 2 for 1, 2, 4 strips]. */
@@ -176,21 +154,12 @@ INLINE v16 get_f16(const char *unit, v16 shared, int i)
     (void)shared;
     return v_load_f16(unit + i * 32);
 }
-INLINE v16 open_q8_0(const char *unit)
-{
-    return v_load_f16(unit);
-}
-INLINE v16 get_q8_0(const char *unit, v16 shared, int i)
-{
-    return v_mul(shared, v_load_i8(unit + STRIP * 2 + i * STRIP));
-}
 
 #ifndef __AVX512BF16__ /* that level has its own bf16 product only */
 
 FORMAT(f32_format, {1, 64, open_none, get_f32, v_fma})
 FORMAT(bf16_format, {2, 64, open_none, get_bf16, v_fma})
 FORMAT(f16_format, {2, 64, open_none, get_f16, v_fma})
-FORMAT(q8_0_format, {Q8_0_BLOCK, Q8_0_STRIP, open_q8_0, get_q8_0, v_fma})
 
 static void gemm_f32(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const float *b, float *c,
                      int64_t ldc, bool accumulate)
@@ -211,13 +180,6 @@ static void gemm_f16w(int64_t m, int64_t n_valid, int64_t k, const float *a, int
 {
     struct tile t = {n_valid, k, a, lda, b, k * 32, c, ldc, accumulate};
     product(m, n_valid, t, 2, 64, f16_format_tiles);
-}
-
-static void gemm_q8_0w(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
-                       int64_t ldc, bool accumulate)
-{
-    struct tile t = {n_valid, k, a, lda, b, k / Q8_0_BLOCK * Q8_0_STRIP, c, ldc, accumulate};
-    product(m, n_valid, t, Q8_0_BLOCK, Q8_0_STRIP, q8_0_format_tiles);
 }
 
 /* Without bf16 instructions both operands are widened; rows piece by piece. */

@@ -86,14 +86,6 @@ static inline real weight_f16(const void *strip, int64_t k, int lane)
     return f16_to_f32(((const uint16_t *)strip)[k * STRIP + lane]);
 }
 
-static inline real weight_q8_0(const void *strip, int64_t k, int lane)
-{
-    const char *block = (const char *)strip + k / Q8_0_BLOCK * Q8_0_STRIP;
-    uint16_t d;
-    memcpy(&d, block + lane * 2, sizeof d);
-    return f16_to_f32(d) * (float)(signed char)block[STRIP * 2 + k % Q8_0_BLOCK * STRIP + lane];
-}
-
 static void gemm_bf16w(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
                        int64_t ldc, bool accumulate)
 {
@@ -104,12 +96,6 @@ static void gemm_f16w(int64_t m, int64_t n_valid, int64_t k, const float *a, int
                       int64_t ldc, bool accumulate)
 {
     product(m, n_valid, k, a, lda, b, (size_t)k * STRIP * 2, c, ldc, accumulate, weight_f16);
-}
-
-static void gemm_q8_0w(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
-                       int64_t ldc, bool accumulate)
-{
-    product(m, n_valid, k, a, lda, b, (size_t)(k / Q8_0_BLOCK) * Q8_0_STRIP, c, ldc, accumulate, weight_q8_0);
 }
 
 static void gemm_bf16(int64_t m, int64_t n_valid, int64_t k, const uint16_t *a, int64_t lda, const uint16_t *b,
@@ -352,16 +338,46 @@ static void delta_step(int64_t dk, int64_t n, real *s, int64_t ld, real decay, r
     }
 }
 
+/* Block formats: one function each around blocks.c's definitions */
+#define UNPACK_ENTRY(type, name, ...) [DTYPE_##type] = unpack_##name,
+#define UNPACK(type, name, ...)                                                                                        \
+    static void unpack_##name(const void *strip, int64_t k, int64_t k0, int64_t n, real *dst)                          \
+    {                                                                                                                  \
+        block_unpack(DTYPE_##type, strip, k, k0, n, dst);                                                              \
+    }
+BLOCK_FORMATS(UNPACK)
+#define PUT_ROW_ENTRY(type, name, ...) [DTYPE_##type] = put_row_##name,
+#define PUT_ROW(type, name, ...)                                                                                       \
+    static void put_row_##name(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k)                \
+    {                                                                                                                  \
+        block_put_row(DTYPE_##type, strip, lane, row, k);                                                              \
+    }
+BLOCK_FORMATS(PUT_ROW)
+#ifndef CADRE_F64
+#define GRID_ENTRY(type, name, ...) [DTYPE_##type] = grid_##name,
+#define GRID(type, name, ...)                                                                                          \
+    static void grid_##name(int64_t m, int64_t n_valid, int64_t k, const struct grid_rows *a, const void *b, float *c, \
+                            int64_t ldc)                                                                               \
+    {                                                                                                                  \
+        block_product(DTYPE_##type, m, n_valid, k, a, b, c, ldc);                                                      \
+    }
+BLOCK_FORMATS(GRID)
+#endif
+
 void kernels_init_generic(struct kernels *k)
 {
     *k = (struct kernels){
         .isa = ISA_GENERIC,
         .gemm_f32 = gemm_f32,
+        .put_row = {BLOCK_FORMATS(PUT_ROW_ENTRY)},
+        .unpack = {BLOCK_FORMATS(UNPACK_ENTRY)},
         .pack_f32 = pack_f32,
         .rows_f32 = rows_f32,
 #ifndef CADRE_F64
         .gemm_bf16 = gemm_bf16,
-        .gemm_w = {[DTYPE_F16] = gemm_f16w, [DTYPE_BF16] = gemm_bf16w, [DTYPE_Q8_0] = gemm_q8_0w},
+        .gemm_w = {[DTYPE_F16] = gemm_f16w, [DTYPE_BF16] = gemm_bf16w},
+        .gemm_grid = {BLOCK_FORMATS(GRID_ENTRY)},
+        .to_grid = block_to_grid,
         .pack_bf16 = pack_bf16,
         .rows_bf16 = rows_bf16,
 #endif
@@ -379,6 +395,5 @@ void kernels_init_generic(struct kernels *k)
         .attn = {.span_add = span_add, .softmax_back = softmax_back},
         .delta = {.step = delta_step},
     };
-    for (int t = 0; t < DTYPE_COUNT; t++)
-        k->decode[t] = dtype_info((enum dtype)t)->decode;
+    cache_kernels_generic(k->attn.cache);
 }

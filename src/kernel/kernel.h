@@ -18,27 +18,37 @@
 
 #include "base/cpu.h"
 #include "kernel/attn.h"
+#include "kernel/blocks.h"
 #include "kernel/delta.h"
 #include "tensor/dtype.h"
 #include "tensor/real.h"
 
 enum {
-    STRIP = 16, /* outputs (rows of a weight matrix) that lie interleaved in one packed strip */
-    Q8_0_BLOCK = 32,
-    Q8_0_STRIP = STRIP * 2 + Q8_0_BLOCK * STRIP /* bytes of a strip's block: scales, then numbers */
+    STRIP = 16 /* outputs (rows of a weight matrix) that lie interleaved in one packed strip */
 };
 
-/* A product with packed weights of one format, f32 activations. */
+/* A product with packed weights of one format: f32 activations, or activations on a grid. */
 typedef void gemm_weights(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b, float *c,
                           int64_t ldc, bool accumulate);
+typedef void gemm_grid(int64_t m, int64_t n_valid, int64_t k, const struct grid_rows *a, const void *b, float *c,
+                       int64_t ldc);
+
+enum { GEMM_FEW = 4 };
 
 struct kernels {
     enum isa isa;
     bool bf16_native; /* gemm_bf16 runs on bf16 instructions */
 
     /* Products with weights of a format, f32 activations; layouts below. NULL, on all levels: strips of the format are
-     * decoded and go through gemm_f32 (packed.h). */
-    gemm_weights *gemm_w[DTYPE_COUNT];
+     * decoded and go through gemm_f32 (packed.h). gemm_few gives the same bytes as that without the detour, for so few
+     * rows that it is worth it (GEMM_FEW); NULL where a level has none. */
+    gemm_weights *gemm_w[DTYPE_COUNT], *gemm_few[DTYPE_COUNT];
+    /* Block formats (blocks.h): c[m, n] with activations on a grid; numbers k0 … of a strip as f32 [n][16], whole
+     * blocks of 32; n numbers, whole blocks, onto the grid. */
+    gemm_grid *gemm_grid[DTYPE_COUNT];
+    void (*unpack[DTYPE_COUNT])(const void *strip, int64_t k, int64_t k0, int64_t n, real *dst);
+    block_put_row_fn *put_row[DTYPE_COUNT];
+    void (*to_grid)(const float *x, int64_t n, int16_t *q, float *grid, float *sum);
 
     /* Products against one or more packed strips of 16 outputs: c[m, n] = (accumulate ? c : 0) + Σ_k a[m, k] b[n, k]
      * for n < n_valid; a row-major with row stride lda, c with ldc. Any m >= 1, k >= 1, 1 <= n_valid.
@@ -47,13 +57,11 @@ struct kernels {
      *   bf16  uint16_t [ceil(k / 2)][16][2], odd k padded with 0;  a is bf16 too, rows padded to even k, lda even
      *   gemm_w[bf16] the layout of bf16 (a is f32, read up to k only)
      *   gemm_w[f16]  uint16_t [k][16], converted to f32 exactly
-     *   gemm_w[q8_0] per 32 k: uint16_t scale[16] (f16), int8_t q[32][16]; the weight is the float d·q */
+     * and those of the block formats. */
     void (*gemm_f32)(int64_t m, int64_t n_valid, int64_t k, const real *a, int64_t lda, const real *b, real *c,
                      int64_t ldc, bool accumulate);
     void (*gemm_bf16)(int64_t m, int64_t n_valid, int64_t k, const uint16_t *a, int64_t lda, const uint16_t *b,
                       float *c, int64_t ldc, bool accumulate);
-    /* A format's decoder, dtype.h's: n numbers, whole blocks; the same bytes on every level. */
-    void (*decode[DTYPE_COUNT])(const void *src, float *dst, size_t n);
 
     /* Packing: n_valid <= 16 rows of B(n, k) = b[n * row + k * col] (one stride is 1) into one strip; missing rows are
      * zeros. */
@@ -93,6 +101,7 @@ void kernels_init_generic(struct kernels *k);
 #ifndef CADRE_F64
 void kernels_init_avx2(struct kernels *k);
 void kernels_init_avx512(struct kernels *k);
+void kernels_init_avx512vnni(struct kernels *k);
 void kernels_init_avx512bf16(struct kernels *k);
 void kernels_init_amx(struct kernels *k);
 #endif

@@ -6,16 +6,7 @@ void LEVEL_INIT(struct kernels *k)
     k->gemm_bf16 = gemm_bf16;
     k->gemm_w[DTYPE_F16] = gemm_f16w;
     k->gemm_w[DTYPE_BF16] = gemm_bf16w;
-    k->gemm_w[DTYPE_Q8_0] = gemm_q8_0w;
-    k->decode[DTYPE_Q4_0] = decode_q4_0;
-    k->decode[DTYPE_Q2_K] = decode_q2_k;
-    k->decode[DTYPE_Q3_K] = decode_q3_k;
-    k->decode[DTYPE_Q4_K] = decode_q4_k;
-    k->decode[DTYPE_Q5_K] = decode_q5_k;
-    k->decode[DTYPE_Q6_K] = decode_q6_k;
-    k->decode[DTYPE_IQ4_NL] = decode_iq4_nl;
-    k->decode[DTYPE_IQ4_XS] = decode_iq4_xs;
-    k->decode[DTYPE_MXFP4] = decode_mxfp4;
+    set_blocks(k);
     k->pack_f32 = pack_f32;
     k->pack_bf16 = pack_bf16;
     k->rows_f32 = rows_f32;
@@ -31,6 +22,8 @@ void LEVEL_INIT(struct kernels *k)
     k->swiglu = swiglu;
     k->swiglu_back = swiglu_back;
     k->adamw = adamw;
-    k->attn = (struct attn_kernels){.span_add = span_add, .softmax_back = softmax_back};
+    k->attn.span_add = span_add;
+    k->attn.softmax_back = softmax_back;
+    cache_kernels_simd(k->attn.cache);
     k->delta = (struct delta_kernels){.step = delta_step};
 }

@@ -41,23 +41,10 @@ static size_t bf16_bytes(int64_t k)
     return (size_t)(k + k % 2) * STRIP * 2;
 }
 
-static void put_q8_0(char *strip, int64_t lane, const void *row, int64_t k)
-{
-    const char *x = row;
-    for (int64_t j = 0; j < k / Q8_0_BLOCK; j++, x += Q8_0_BLOCK + 2, strip += Q8_0_STRIP) {
-        memcpy(strip + lane * 2, x, 2);
-        for (int64_t q = 0; q < Q8_0_BLOCK; q++)
-            strip[STRIP * 2 + q * STRIP + lane] = x[2 + q];
-    }
-}
-
-static size_t q8_0_bytes(int64_t k)
-{
-    return (size_t)(k / Q8_0_BLOCK) * Q8_0_STRIP;
-}
 #endif
 
-/* The layouts of formats with a kernel; NULL: the bytes of the file, piece by piece. */
+/* The layouts of formats whose numbers stand alone. Block formats have blocks.h's; what has neither keeps the bytes of
+ * the file, piece by piece. */
 static const struct layout {
     size_t (*strip_bytes)(int64_t k);
     put_row_fn *put_row;
@@ -66,13 +53,17 @@ static const struct layout {
 #ifndef CADRE_F64
     [DTYPE_F16] = {f16_bytes, put_f16},
     [DTYPE_BF16] = {bf16_bytes, put_bf16},
-    [DTYPE_Q8_0] = {q8_0_bytes, put_q8_0},
 #endif
 };
 
 bool packed_is_decoded(enum dtype type)
 {
     return !layouts[type].put_row;
+}
+
+static bool has_pieces(enum dtype type)
+{
+    return packed_is_decoded(type) && !block_layout(type);
 }
 
 /* Bytes of k numbers of one row, k whole blocks. */
@@ -108,24 +99,42 @@ static void put_pieces(enum dtype type, char *strip, int64_t lane, const char *r
     }
 }
 
-void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_t k)
+static void put_block_row(const struct kernels *ks, enum dtype type, unsigned char *strip, int64_t lane,
+                          const unsigned char *row, int64_t k)
+{
+    if (ks)
+        ks->put_row[type](strip, lane, row, k);
+    else
+        block_put_row(type, strip, lane, row, k);
+}
+
+void packed_fill(const struct kernels *ks, void *dst, enum dtype type, const void *rows, int64_t n, int64_t k)
 {
     size_t strip_bytes = packed_strip_bytes(type, k);
     memset(dst, 0, strip_bytes * (size_t)strips(n)); /* outputs beyond n, and the second half of an odd pair */
     for (int64_t i = 0; i < n; i++) {
         char *strip = (char *)dst + (size_t)(i / STRIP) * strip_bytes;
         const char *row = (const char *)rows + (size_t)i * row_bytes(type, k);
-        if (packed_is_decoded(type))
+        if (has_pieces(type))
             put_pieces(type, strip, i % STRIP, row, k);
+        else if (packed_is_decoded(type))
+            put_block_row(ks, type, (unsigned char *)strip, i % STRIP, (const unsigned char *)row, k);
         else
             layouts[type].put_row(strip, i % STRIP, row, k);
     }
 }
 
-void packed_decode(const struct kernels *ks, real *dst, const void *strip, enum dtype type, int64_t n_valid, int64_t k0,
-                   int64_t k, real *rows)
+void packed_decode(const struct kernels *ks, real *dst, const struct packed *p, int64_t strip, int64_t k0, int64_t k,
+                   real *rows)
 {
-    const char *piece = (const char *)strip + STRIP * row_bytes(type, k0);
+    enum dtype type = p->type;
+    int64_t n_valid = min_i64(STRIP, p->n - strip * STRIP);
+    const char *at = (const char *)p->data + (size_t)strip * packed_strip_bytes(type, p->k);
+    if (ks->unpack[type]) {
+        ks->unpack[type](at, p->k, k0, k, dst);
+        return;
+    }
+    const char *piece = at + STRIP * row_bytes(type, k0);
     for (int64_t i = 0; i < n_valid; i++) {
 #ifdef CADRE_F64
         float row[PIECE_K];
@@ -133,7 +142,7 @@ void packed_decode(const struct kernels *ks, real *dst, const void *strip, enum 
         for (int64_t j = 0; j < k; j++)
             rows[i * k + j] = row[j];
 #else
-        ks->decode[type](piece + (size_t)i * row_bytes(type, k), rows + i * k, (size_t)k);
+        dtype_info(type)->decode(piece + (size_t)i * row_bytes(type, k), rows + i * k, (size_t)k);
 #endif
     }
     ks->pack_f32(dst, rows, k, 1, n_valid, k);

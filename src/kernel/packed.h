@@ -1,7 +1,8 @@
-/* Weight matrices repacked once into strips of 16 outputs, for inference. A format with a product kernel of its own has
- * a layout of its own, made for that kernel (kernel.h). Every other one keeps its file bytes: a strip is cut into
- * pieces of PIECE_K numbers of k, and a piece holds the blocks of its first row, of its second, … of its 16th. Such
- * strips are decoded a piece at a time into an f32 strip in cache, which all rows of a batch then share. */
+/* Weight matrices repacked once into strips of 16 outputs, for inference. f32, f16, bf16 (kernel.h) and the block
+ * formats (blocks.h) have layouts made for their kernels. Every other format keeps its file bytes: a strip is cut into
+ * pieces of PIECE_K numbers of k, and a piece holds the blocks of its first row, of its second, … of its 16th.
+ * For many rows of f32 activations the latter two are decoded a piece at a time into an f32 strip in cache, which all
+ * rows share. */
 #ifndef CADRE_KERNEL_PACKED_H
 #define CADRE_KERNEL_PACKED_H
 
@@ -20,14 +21,15 @@ struct packed {
  * block. */
 size_t packed_bytes(enum dtype type, int64_t n, int64_t k);
 size_t packed_strip_bytes(enum dtype type, int64_t k);
-/* rows: n rows of k numbers of that type, as in a file (row-major). dst is 64-byte aligned. */
-void packed_fill(void *dst, enum dtype type, const void *rows, int64_t n, int64_t k);
+/* rows: n rows of k numbers of that type, as in a file (row-major). dst is 64-byte aligned. Without ks (NULL) plain C
+ * does it; the bytes are the same. */
+void packed_fill(const struct kernels *ks, void *dst, enum dtype type, const void *rows, int64_t n, int64_t k);
 
 /* Whether strips of the type are decoded before they are multiplied. */
 bool packed_is_decoded(enum dtype type);
-/* Numbers k0 … k0 + k - 1 (one piece: k0 a multiple of PIECE_K, k at most PIECE_K) of a strip's n_valid first outputs,
- * into an f32 strip [k][16]. rows is scratch for STRIP * PIECE_K numbers. */
-void packed_decode(const struct kernels *ks, real *dst, const void *strip, enum dtype type, int64_t n_valid, int64_t k0,
-                   int64_t k, real *rows);
+/* Numbers k0 … k0 + k - 1 (one piece: k0 a multiple of PIECE_K, k at most PIECE_K) of a strip into an f32 strip
+ * [k][16]; outputs beyond n are zeros. rows is scratch for STRIP * PIECE_K numbers. */
+void packed_decode(const struct kernels *ks, real *dst, const struct packed *p, int64_t strip, int64_t k0, int64_t k,
+                   real *rows);
 
 #endif

@@ -141,6 +141,10 @@ INLINE v16 v_load_f16(const void *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256(p));
 }
+INLINE v16 v_load_bf16(const void *p)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
+}
 INLINE v16 v_load_i8(const void *p)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
@@ -327,6 +331,12 @@ INLINE void i_store_u16(uint16_t *p, i16 x) /* the low halves; the high ones are
 INLINE v16 v_load_f16(const void *p)
 {
     return (v16){_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1))};
+}
+INLINE v16 v_load_bf16(const void *p)
+{
+    __m256i lo = _mm256_cvtepu16_epi32(_mm_loadu_si128(p)),
+            hi = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1));
+    return (v16){_mm256_castsi256_ps(_mm256_slli_epi32(lo, 16)), _mm256_castsi256_ps(_mm256_slli_epi32(hi, 16))};
 }
 INLINE v16 v_load_i8(const void *p)
 {

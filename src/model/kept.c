@@ -300,6 +300,11 @@ static void turn_rows(const struct kept *src, const struct stack *ours, int64_t 
         }
 }
 
+bool kept_as_is(const struct kept *src, const struct gguf *g)
+{
+    return gguf_has_pieces(g) && (!src->form || (!src->form->part && !by_expert(src->form)));
+}
+
 cadre_err kept_read(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p,
                     void *dst, cadre_error *err)
 {

@@ -23,6 +23,8 @@ cadre_err kept_find(struct kept *out, const struct gguf *g, const struct spec *s
 cadre_err kept_all(const struct gguf *g, const struct model *m, const struct kept *kept, cadre_error *err);
 /* A tensor of the n_nextn layers from n_layer on. */
 bool kept_left_out(int64_t n_layer, int64_t n_nextn, const char *name);
+/* Whether the param's rows lie in the file as kept_read gives them, and can be read in pieces (gguf_piece_read). */
+bool kept_as_is(const struct kept *src, const struct gguf *g);
 /* The param's rows one after the other, in src->type; dst holds dtype_size(src->type, tensor_count(&p->t)) bytes. */
 cadre_err kept_read(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p,
                     void *dst, cadre_error *err);

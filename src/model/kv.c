@@ -1,12 +1,11 @@
-/* One block of memory, reserved at once and touched as sequences grow:
+/* One piece of memory, reserved at once and touched as sequences grow:
  *
- *     [layer][sequence] { keys [n_ctx] rows | values [n_ctx] rows }
+ *     [layer][sequence] { keys | values }, each [chunk][kv head][position], positions filled up to whole blocks
  *
- * A row is as many numbers as its layer's width says in the cache's format, filled up to whole blocks of it. F32 rows
- * (reals in the float64 build) are handed out in place; others are decoded block by block into the reader's scratch, so
- * a compressed cache is never expanded whole. Storing at a position makes it the last one of its layer and sequence:
- * going back is storing again.
- * States are a block of their own, [sequence][layer], and another of that size where marks keep them. */
+ * Attention reads one head's positions one after the other, KV_CHUNK of them in a work item: here they lie together.
+ * Within that, keys are strips and values rows of the cache's format, as kernel/attn.h lays them out; F32 means reals.
+ * Storing at a position makes it the last one of its layer and sequence: going back is storing again.
+ * States are a block of their own, [sequence][layer], and marks another of that size each. */
 #include "model/kv.h"
 
 #include <assert.h>
@@ -18,32 +17,24 @@
 
 struct kv_layer {
     struct kv_width width;
-    size_t k_row, v_row; /* bytes */
+    size_t k_row, v_row; /* bytes of one position of one head */
     size_t at;           /* of its first sequence in data */
     int64_t state_at;    /* of its state among those of a sequence */
 };
 
 struct kv_cache {
     struct kv_layout layout;
+    int64_t n_blocks;       /* of a sequence */
     struct kv_layer *layer; /* [n_layer] */
     unsigned char *data;
-    int64_t *length;       /* [n_layer, n_seq] positions stored, or that a state has seen */
-    int64_t state_size;    /* reals a sequence */
-    int64_t stateful;      /* a layer with a state; -1: none has */
-    real *states, *marked; /* [n_seq, state_size] or NULL */
-    int64_t *mark;         /* [n_seq] position of what `marked` holds; -1: nothing */
+    int64_t *length;    /* [n_layer, n_seq] positions stored, or that a state has seen */
+    int64_t state_size; /* reals a sequence */
+    int64_t stateful;   /* a layer with a state; -1: none has */
+    real *states;       /* [n_seq, state_size] or NULL */
+    real *marked;       /* [n_seq, marks, state_size] or NULL */
+    int64_t *mark;      /* [n_seq, marks] position of what `marked` holds; -1: nothing */
     struct arena arena;
 };
-
-static bool row_bytes(enum dtype type, int64_t width, size_t *bytes)
-{
-    uint64_t n = 0, block = type == DTYPE_F32 ? 1 : dtype_info(type)->block, blocks;
-    if (width < 0 || !add_ok((uint64_t)width, block - 1, &blocks) ||
-        !mul_ok(blocks / block, type == DTYPE_F32 ? sizeof(real) : dtype_info(type)->bytes, &n))
-        return false;
-    *bytes = n;
-    return true;
-}
 
 static cadre_err check_layout(const struct kv_layout *l, cadre_error *err)
 {
@@ -61,21 +52,29 @@ static cadre_err check_layout(const struct kv_layout *l, cadre_error *err)
 static cadre_err place_layers(const struct kv_layout *l, struct kv_layer *layer, uint64_t *bytes, int64_t *state_size,
                               cadre_error *err)
 {
+    uint64_t positions;
     *bytes = 0;
     *state_size = 0;
+    CHECK(err, l->n_ctx < (int64_t)1 << 46, CADRE_E_MEMORY, "KV cache: %lld positions do not fit any memory",
+          (long long)l->n_ctx);
+    positions = align_up((size_t)l->n_ctx, KV_BLOCK);
     for (int64_t i = 0; i < l->n_layer; i++) {
         struct kv_width width = l->width[i];
         uint64_t position, sequence, all;
         CHECK(err,
-              width.k >= 0 && width.v >= 0 && width.state >= 0 && (width.k > 0 || (width.v == 0 && width.state > 0)),
+              width.k >= 0 && width.v >= 0 && width.state >= 0 &&
+                  (width.k > 0 ? width.heads > 0 : width.v == 0 && width.state > 0),
               CADRE_E_ARG,
-              "KV cache, layer %lld: expected at least one number per position or sequence, found %lld + %lld, %lld",
-              (long long)i, (long long)width.k, (long long)width.v, (long long)width.state);
+              "KV cache, layer %lld: expected at least one number per position or sequence, found %lld heads of %lld + "
+              "%lld, %lld",
+              (long long)i, (long long)width.heads, (long long)width.k, (long long)width.v, (long long)width.state);
         layer[i] = (struct kv_layer){.width = width, .at = *bytes, .state_at = *state_size};
+        bool narrow = width.k < (int64_t)1 << 46 && width.v < (int64_t)1 << 46;
+        layer[i].k_row = narrow ? cache_row_bytes(l->type, width.k) : 0;
+        layer[i].v_row = narrow ? cache_row_bytes(l->type, width.v) : 0;
         CHECK(err,
-              row_bytes(l->type, width.k, &layer[i].k_row) && row_bytes(l->type, width.v, &layer[i].v_row) &&
-                  add_ok(layer[i].k_row, layer[i].v_row, &position) &&
-                  mul_ok(position, (uint64_t)l->n_ctx, &sequence) && mul_ok(sequence, (uint64_t)l->n_seq, &all) &&
+              narrow && mul_ok(layer[i].k_row + layer[i].v_row, (uint64_t)width.heads, &position) &&
+                  mul_ok(position, positions, &sequence) && mul_ok(sequence, (uint64_t)l->n_seq, &all) &&
                   add_ok(*bytes, all, bytes) && *bytes < (uint64_t)1 << 46,
               CADRE_E_MEMORY, "KV cache: %lld sequences of %lld positions do not fit any memory", (long long)l->n_seq,
               (long long)l->n_ctx);
@@ -93,18 +92,19 @@ static cadre_err reserve(struct kv_cache *kv, uint64_t bytes, cadre_error *err)
     uint64_t states, all;
     CHECK(err,
           mul_ok((uint64_t)kv->state_size * sizeof(real), (uint64_t)l->n_seq, &states) && states < (uint64_t)1 << 46 &&
-              add_ok(bytes, (l->marks ? 2 : 1) * states, &all) && all < (uint64_t)1 << 46,
+              add_ok(bytes, (uint64_t)(1 + l->marks) * states, &all) && all < (uint64_t)1 << 46,
           CADRE_E_MEMORY, "KV cache: the states of %lld sequences do not fit any memory", (long long)l->n_seq);
     kv->length = calloc((size_t)(l->n_layer * l->n_seq), sizeof *kv->length);
-    kv->mark = calloc((size_t)l->n_seq, sizeof *kv->mark);
+    kv->mark = calloc((size_t)(l->n_seq * (l->marks + 1)), sizeof *kv->mark);
     CHECK(err, kv->length && kv->mark, CADRE_E_MEMORY, "no memory for a KV cache");
-    TRY(arena_init(&kv->arena, all + 3 * 128, err)); /* room for alignment and the sanitizer's red zones */
-    kv->data = arena_alloc(&kv->arena, bytes);
+    /* room for alignment and the sanitizer's red zones */
+    TRY(arena_init(&kv->arena, all + CACHE_SLACK + 3 * 128, err));
+    kv->data = arena_alloc(&kv->arena, bytes + CACHE_SLACK);
     if (states > 0)
         kv->states = arena_alloc(&kv->arena, states);
     if (states > 0 && l->marks)
-        kv->marked = arena_alloc(&kv->arena, states);
-    for (int64_t s = 0; s < l->n_seq; s++)
+        kv->marked = arena_alloc(&kv->arena, (uint64_t)l->marks * states);
+    for (int64_t s = 0; s < l->n_seq * l->marks; s++)
         kv->mark[s] = -1;
     return CADRE_OK;
 }
@@ -118,6 +118,7 @@ cadre_err kv_new(struct kv_cache **out, const struct kv_layout *layout, cadre_er
     CHECK(err, kv, CADRE_E_MEMORY, "no memory for a KV cache");
     kv->layout = *layout;
     kv->layout.width = NULL;
+    kv->n_blocks = (layout->n_ctx - 1) / KV_BLOCK + 1;
     kv->layer = calloc((size_t)layout->n_layer, sizeof *kv->layer);
     cadre_err rc = kv->layer ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a KV cache");
     if (rc == CADRE_OK)
@@ -155,7 +156,7 @@ size_t kv_bytes(const struct kv_cache *kv)
 size_t kv_layer_bytes(const struct kv_cache *kv, int64_t layer, int64_t n)
 {
     const struct kv_layer *l = &kv->layer[layer];
-    return (size_t)n * (l->k_row + l->v_row) + (size_t)l->width.state * sizeof(real);
+    return (size_t)(n * l->width.heads) * (l->k_row + l->v_row) + (size_t)l->width.state * sizeof(real);
 }
 
 int64_t kv_context(const struct kv_cache *kv)
@@ -163,9 +164,14 @@ int64_t kv_context(const struct kv_cache *kv)
     return kv->layout.n_ctx;
 }
 
+bool kv_has_states(const struct kv_cache *kv)
+{
+    return kv->stateful >= 0;
+}
+
 struct rows {
     const struct kv_layer *layer;
-    unsigned char *k, *v; /* row 0 of the sequence */
+    unsigned char *k, *v; /* of the sequence */
     int64_t *length;
 };
 
@@ -173,88 +179,132 @@ static struct rows find_rows(const struct kv_cache *kv, int64_t layer, int64_t s
 {
     assert(layer >= 0 && layer < kv->layout.n_layer && seq >= 0 && seq < kv->layout.n_seq);
     const struct kv_layer *l = &kv->layer[layer];
-    size_t n_ctx = (size_t)kv->layout.n_ctx;
-    unsigned char *k = kv->data + l->at + (size_t)seq * n_ctx * (l->k_row + l->v_row);
-    return (struct rows){l, k, k + n_ctx * l->k_row, &kv->length[layer * kv->layout.n_seq + seq]};
+    size_t rows = (size_t)(kv->n_blocks * KV_BLOCK * l->width.heads);
+    unsigned char *k = kv->data + l->at + (size_t)seq * rows * (l->k_row + l->v_row);
+    return (struct rows){l, k, k + rows * l->k_row, &kv->length[layer * kv->layout.n_seq + seq]};
 }
 
-enum { CHUNK = 256 }; /* numbers converted at a time; a multiple of every block */
+/* Row number of the first position of block b among those of all heads */
+static size_t block_row(const struct kv_cache *kv, int64_t heads, int64_t head, int64_t b)
+{
+    enum { BLOCKS = KV_CHUNK / KV_BLOCK };
+    int64_t chunk = b / BLOCKS * BLOCKS, blocks = min_i64(BLOCKS, kv->n_blocks - chunk);
+    return (size_t)((chunk * heads + head * blocks + b - chunk) * KV_BLOCK);
+}
 
-static void encode_row(enum dtype type, unsigned char *dst, const real *x, int64_t n)
+enum { PIECE = 256 }; /* numbers converted at a time; a multiple of every block */
+
+/* n numbers from x on in the format, filled up to whole blocks with zeros; n <= PIECE */
+static void encode_piece(enum dtype type, void *dst, const real *x, int64_t n)
+{
+    const struct dtype_info *info = dtype_info(type);
+    float piece[PIECE];
+    size_t whole = align_up((size_t)n, info->block);
+    for (int64_t i = 0; i < n; i++)
+        piece[i] = (float)x[i];
+    for (size_t i = (size_t)n; i < whole; i++)
+        piece[i] = 0;
+    info->encode(piece, dst, whole);
+}
+
+static void put_value(enum dtype type, unsigned char *row, const real *x, int64_t n)
+{
+    const struct dtype_info *info = dtype_info(type);
+    if (type == DTYPE_F32)
+        memcpy(row, x, (size_t)n * sizeof *x);
+    else
+        for (int64_t at = 0; at < n; at += PIECE)
+            encode_piece(type, row + (size_t)at / info->block * info->bytes, x + at, min_i64(PIECE, n - at));
+}
+
+/* One position's numbers into its lane of a strip: those of a block of the format, 2 bytes each or (q8_0) 2 of scale
+ * and 1 each, lie 16 apart. */
+static void put_lane(enum dtype type, unsigned char *strip, int64_t lane, const unsigned char *numbers, int64_t n)
+{
+    const struct dtype_info *info = dtype_info(type);
+    size_t blocks = ((size_t)n + info->block - 1) / info->block;
+    for (size_t b = 0; b < blocks; b++, numbers += info->bytes, strip += CACHE_STRIP * info->bytes) {
+        memcpy(strip + 2 * lane, numbers, 2);
+        for (uint32_t i = 2; i < info->bytes; i++)
+            strip[i * CACHE_STRIP + lane] = numbers[i];
+    }
+}
+
+static void put_key(enum dtype type, unsigned char *strip, int64_t lane, const real *x, int64_t n)
 {
     if (type == DTYPE_F32) {
-        memcpy(dst, x, (size_t)n * sizeof *x);
+        real *dst = (real *)(void *)strip + lane;
+        for (int64_t d = 0; d < n; d++)
+            dst[d * CACHE_STRIP] = x[d];
         return;
     }
     const struct dtype_info *info = dtype_info(type);
-    float chunk[CHUNK];
-    for (int64_t at = 0; at < n; at += CHUNK) {
-        int64_t m = min_i64(CHUNK, n - at), whole = (m + info->block - 1) / info->block * info->block;
-        for (int64_t i = 0; i < m; i++)
-            chunk[i] = (float)x[at + i];
-        for (int64_t i = m; i < whole; i++)
-            chunk[i] = 0;
-        info->encode(chunk, dst + (size_t)at / info->block * info->bytes, (size_t)whole);
+    unsigned char numbers[PIECE * sizeof(float)];
+    for (int64_t at = 0; at < n; at += PIECE) {
+        int64_t m = min_i64(PIECE, n - at);
+        encode_piece(type, numbers, x + at, m);
+        put_lane(type, strip + (size_t)at / info->block * info->bytes * CACHE_STRIP, lane, numbers, m);
     }
 }
 
-static void decode_row(enum dtype type, real *x, const unsigned char *src, int64_t n)
+struct put {
+    const struct kv_cache *kv;
+    struct rows rows;
+    int64_t position, n;
+    const real *k, *v;
+};
+
+/* What of the new rows falls into one block, for one head */
+static void put_block(void *arg, int64_t item, int worker)
 {
-    const struct dtype_info *info = dtype_info(type);
-    float chunk[CHUNK];
-    for (int64_t at = 0; at < n; at += CHUNK) {
-        int64_t m = min_i64(CHUNK, n - at), whole = (m + info->block - 1) / info->block * info->block;
-        info->decode(src + (size_t)at / info->block * info->bytes, chunk, (size_t)whole);
-        for (int64_t i = 0; i < m; i++)
-            x[at + i] = (real)chunk[i];
+    (void)worker;
+    const struct put *p = arg;
+    const struct kv_layer *l = p->rows.layer;
+    const struct kv_width *w = &l->width;
+    enum dtype type = p->kv->layout.type;
+    int64_t head = item % w->heads, b = p->position / KV_BLOCK + item / w->heads;
+    size_t row = block_row(p->kv, w->heads, head, b);
+    unsigned char *k = p->rows.k + row * l->k_row, *v = p->rows.v + row * l->v_row;
+    int64_t from = max_i64(0, p->position - b * KV_BLOCK), to = min_i64(KV_BLOCK, p->position + p->n - b * KV_BLOCK);
+    for (int64_t i = from; i < to; i++) {
+        int64_t at = (b * KV_BLOCK + i - p->position) * w->heads + head;
+        put_key(type, k + (size_t)(i / CACHE_STRIP * CACHE_STRIP) * l->k_row, i % CACHE_STRIP, p->k + at * w->k, w->k);
+        if (w->v > 0)
+            put_value(type, v + (size_t)i * l->v_row, p->v + at * w->v, w->v);
     }
 }
 
-void kv_put(struct kv_cache *kv, int64_t layer, int64_t seq, int64_t position, const real *k, const real *v, int64_t n)
+void kv_put(struct kv_cache *kv, struct pool *pool, int64_t layer, int64_t seq, int64_t position, const real *k,
+            const real *v, int64_t n)
 {
-    enum dtype type = kv->layout.type;
-    struct rows rows = find_rows(kv, layer, seq);
-    const struct kv_layer *l = rows.layer;
-    assert(position >= 0 && position <= *rows.length && position + n <= kv->layout.n_ctx);
-    for (int64_t i = 0; i < n; i++) {
-        encode_row(type, rows.k + (size_t)(position + i) * l->k_row, k + i * l->width.k, l->width.k);
-        if (l->width.v > 0)
-            encode_row(type, rows.v + (size_t)(position + i) * l->v_row, v + i * l->width.v, l->width.v);
-    }
-    *rows.length = position + n;
+    struct put p = {kv, find_rows(kv, layer, seq), position, n, k, v};
+    assert(position >= 0 && position <= *p.rows.length && n > 0 && position + n <= kv->layout.n_ctx);
+    int64_t blocks = (position + n - 1) / KV_BLOCK - position / KV_BLOCK + 1;
+    enum { FEW = 8 }; /* rows that are not worth waking threads for */
+    pool_run(n > FEW ? pool : NULL, blocks * p.rows.layer->width.heads, put_block, &p);
+    *p.rows.length = position + n;
 }
 
-static void view_block(void *self, int64_t seq, int64_t b, real *scratch, const real **k, const real **v,
-                       int64_t stride[2])
+static void view_block(void *self, int64_t seq, int64_t head, int64_t b, const void **k, const void **v)
 {
     const struct kv_layer_view *view = self;
-    const struct kv_cache *kv = view->kv;
-    enum dtype type = kv->layout.type;
-    struct rows rows = find_rows(kv, view->layer, view->slot[seq]);
+    struct rows rows = find_rows(view->kv, view->layer, view->slot[seq]);
     const struct kv_layer *l = rows.layer;
-    const unsigned char *k_src = rows.k + (size_t)(b * KV_BLOCK) * l->k_row;
-    const unsigned char *v_src = rows.v + (size_t)(b * KV_BLOCK) * l->v_row;
-    stride[0] = l->width.k;
-    stride[1] = l->width.v > 0 ? l->width.v : l->width.k;
-    if (type == DTYPE_F32) {
-        *k = (const real *)(const void *)k_src;
-        *v = l->width.v > 0 ? (const real *)(const void *)v_src : *k;
-        return;
-    }
-    real *k_dst = scratch, *v_dst = scratch + KV_BLOCK * l->width.k;
-    int64_t n = min_i64(KV_BLOCK, *rows.length - b * KV_BLOCK);
-    for (int64_t i = 0; i < n; i++) {
-        decode_row(type, k_dst + i * l->width.k, k_src + (size_t)i * l->k_row, l->width.k);
-        if (l->width.v > 0)
-            decode_row(type, v_dst + i * l->width.v, v_src + (size_t)i * l->v_row, l->width.v);
-    }
-    *k = k_dst;
-    *v = l->width.v > 0 ? v_dst : k_dst;
+    size_t row = block_row(view->kv, l->width.heads, head, b);
+    *k = rows.k + row * l->k_row;
+    *v = l->width.v > 0 ? rows.v + row * l->v_row : NULL;
 }
 
 struct kv_view kv_layer_view(struct kv_layer_view *storage)
 {
-    return (struct kv_view){.self = storage, .block = view_block, .decodes = storage->kv->layout.type != DTYPE_F32};
+    return (struct kv_view){.self = storage, .type = storage->kv->layout.type, .block = view_block};
+}
+
+static void forget_marks(struct kv_cache *kv, int64_t seq, int64_t beyond)
+{
+    for (int64_t i = seq * kv->layout.marks; i < (seq + 1) * kv->layout.marks; i++)
+        if (kv->mark[i] > beyond)
+            kv->mark[i] = -1;
 }
 
 real *kv_state(struct kv_cache *kv, int64_t layer, int64_t seq, int64_t position, int64_t n)
@@ -267,20 +317,23 @@ real *kv_state(struct kv_cache *kv, int64_t layer, int64_t seq, int64_t position
     assert(position == 0 || position == *length);
     if (position == 0) { /* another sequence begins */
         memset(state, 0, (size_t)l->width.state * sizeof *state);
-        kv->mark[seq] = -1;
+        forget_marks(kv, seq, -1);
     }
     *length = position + n;
     return state;
 }
 
-void kv_mark(struct kv_cache *kv, int64_t seq)
+void kv_mark(struct kv_cache *kv, int64_t seq, int i)
 {
     if (kv->stateful < 0)
         return;
-    assert(kv->marked && seq >= 0 && seq < kv->layout.n_seq);
-    memcpy(kv->marked + seq * kv->state_size, kv->states + seq * kv->state_size,
+    assert(i >= 0 && i < kv->layout.marks && seq >= 0 && seq < kv->layout.n_seq);
+    int64_t at = seq * kv->layout.marks + i, position = kv->length[kv->stateful * kv->layout.n_seq + seq];
+    if (kv->mark[at] == position)
+        return; /* a mark is never of another text than what its sequence holds */
+    memcpy(kv->marked + at * kv->state_size, kv->states + seq * kv->state_size,
            (size_t)kv->state_size * sizeof *kv->marked);
-    kv->mark[seq] = kv->length[kv->stateful * kv->layout.n_seq + seq];
+    kv->mark[at] = position;
 }
 
 int64_t kv_rewind(struct kv_cache *kv, int64_t seq, int64_t position)
@@ -288,10 +341,16 @@ int64_t kv_rewind(struct kv_cache *kv, int64_t seq, int64_t position)
     assert(position >= 0 && seq >= 0 && seq < kv->layout.n_seq);
     if (kv->stateful < 0 || position >= kv->length[kv->stateful * kv->layout.n_seq + seq])
         return position;
-    int64_t mark = kv->mark[seq];
-    if (mark < 0 || mark > position)
-        return 0; /* states become zeros, and a later mark void, when the first row arrives */
-    memcpy(kv->states + seq * kv->state_size, kv->marked + seq * kv->state_size,
+    forget_marks(kv, seq, position);
+    int64_t mark = -1, from = 0;
+    for (int64_t i = seq * kv->layout.marks; i < (seq + 1) * kv->layout.marks; i++)
+        if (kv->mark[i] > mark) {
+            mark = kv->mark[i];
+            from = i;
+        }
+    if (mark < 0)
+        return 0; /* states become zeros when the first row arrives */
+    memcpy(kv->states + seq * kv->state_size, kv->marked + from * kv->state_size,
            (size_t)kv->state_size * sizeof *kv->states);
     for (int64_t i = 0; i < kv->layout.n_layer; i++)
         if (kv->layer[i].width.state > 0)

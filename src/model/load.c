@@ -1,6 +1,7 @@
 /* Models from files. The border check: every tensor of the spec is there with its shape and a type that has kernels,
- * and nothing else is; after it nothing but reading can fail. Tensors are read one at a time, so the peak is the model
- * and its largest tensor. */
+ * and nothing else is; after it nothing but reading can fail. Matrices that lie in the file as they are needed are
+ * read and packed in pieces, by all threads; others whole, one at a time. So the peak is the model and, for the latter,
+ * its largest tensor. */
 #include <stdlib.h>
 
 #include "base/checked.h"
@@ -72,26 +73,50 @@ out:
     return rc;
 }
 
+struct loader {
+    const struct gguf *g;
+    const struct kernels *ks; /* NULL: plain C packs */
+    struct pool *pool;
+};
+
 /* ---- packing: work items are pieces of PACK_ROWS rows, whole strips whose packed size keeps 64-byte alignment */
 
 enum { PACK_ROWS = 8 * STRIP };
 
+/* Where rows come from: memory, or a file that each worker reads into its buffer. */
 struct packing {
+    const struct kernels *ks;
     enum dtype type;
     int64_t n, k, pieces; /* pieces per matrix */
     size_t row_bytes;
-    const unsigned char *raw;
+    const unsigned char *raw; /* NULL: */
+    const struct gguf *g;
+    const struct gguf_tensor *t;
+    unsigned char *buffer; /* [workers][PACK_ROWS rows] */
+    cadre_error *error;    /* [workers] */
     const struct packed *packed;
 };
 
+static const unsigned char *piece_rows(const struct packing *p, int64_t row, int64_t n, int worker)
+{
+    if (p->raw)
+        return p->raw + (size_t)row * p->row_bytes;
+    unsigned char *buffer = p->buffer + (size_t)worker * PACK_ROWS * p->row_bytes;
+    cadre_error *e = &p->error[worker];
+    if (e->code != CADRE_OK ||
+        gguf_piece_read(p->g, p->t, (uint64_t)row * p->row_bytes, buffer, (size_t)n * p->row_bytes, e) != CADRE_OK)
+        return NULL;
+    return buffer;
+}
+
 static void pack_piece(void *arg, int64_t item, int worker)
 {
-    (void)worker;
     const struct packing *p = arg;
-    int64_t matrix = item / p->pieces, row = item % p->pieces * PACK_ROWS;
+    int64_t matrix = item / p->pieces, row = item % p->pieces * PACK_ROWS, n = min_i64(PACK_ROWS, p->n - row);
     unsigned char *dst = (unsigned char *)(uintptr_t)p->packed[matrix].data;
-    packed_fill(dst + (row ? packed_bytes(p->type, row, p->k) : 0), p->type,
-                p->raw + (size_t)(matrix * p->n + row) * p->row_bytes, min_i64(PACK_ROWS, p->n - row), p->k);
+    const unsigned char *rows = piece_rows(p, matrix * p->n + row, n, worker);
+    if (rows)
+        packed_fill(p->ks, dst + (row ? packed_bytes(p->type, row, p->k) : 0), p->type, rows, n, p->k);
 }
 
 /* Matrices that multiply the other way round are decoded, turned and packed as f32. */
@@ -120,21 +145,52 @@ static float *turn(const struct param *p, const struct weight *w, const void *ra
     return out;
 }
 
-static void pack(struct pool *pool, const struct param *p, const struct weight *w, const void *raw,
-                 const struct packed *packed)
+static struct packing packing_of(const struct loader *l, const struct param *p, const struct weight *w,
+                                 const struct packed *packed)
 {
     uint64_t row_bytes = 0;
     dtype_size(packed_type(p, w), (uint64_t)w->k, &row_bytes);
-    struct packing job = {
+    return (struct packing){
+        .ks = l->ks,
         .type = packed_type(p, w),
         .n = w->n,
         .k = w->k,
         .pieces = (w->n + PACK_ROWS - 1) / PACK_ROWS,
         .row_bytes = row_bytes,
-        .raw = raw,
         .packed = packed,
     };
-    pool_run(pool, max_i64(w->n_expert, 1) * job.pieces, pack_piece, &job);
+}
+
+static void pack(const struct loader *l, const struct param *p, const struct weight *w, const void *raw,
+                 const struct packed *packed)
+{
+    struct packing job = packing_of(l, p, w, packed);
+    job.raw = raw;
+    pool_run(l->pool, max_i64(w->n_expert, 1) * job.pieces, pack_piece, &job);
+}
+
+/* The same straight from the file. */
+static cadre_err read_and_pack(const struct loader *l, const struct param *p, const struct weight *w,
+                               const struct kept *src, const struct packed *packed, cadre_error *err)
+{
+    struct packing job = packing_of(l, p, w, packed);
+    size_t threads = (size_t)pool_threads(l->pool);
+    cadre_err rc = CADRE_OK;
+    job.g = l->g;
+    job.t = src->t;
+    job.buffer = malloc(threads * PACK_ROWS * job.row_bytes);
+    job.error = calloc(threads, sizeof *job.error);
+    CHECK_OUT(err, job.buffer && job.error, CADRE_E_MEMORY, "tensor '%s': no memory to read it in pieces", p->name);
+    pool_run(l->pool, max_i64(w->n_expert, 1) * job.pieces, pack_piece, &job);
+    for (size_t i = 0; i < threads && rc == CADRE_OK; i++)
+        if (job.error[i].code != CADRE_OK) {
+            *err = job.error[i];
+            rc = err->code;
+        }
+out:
+    free(job.buffer);
+    free(job.error);
+    return rc;
 }
 
 /* One struct packed for each matrix of a weight, with the memory behind it. */
@@ -170,9 +226,10 @@ static struct place take_place(struct arena *a, struct model *m, const struct pa
     };
 }
 
-static cadre_err load(const struct gguf *g, struct model *m, struct param *p, const struct kept *src, struct pool *pool,
+static cadre_err load(const struct loader *l, struct model *m, struct param *p, const struct kept *src,
                       cadre_error *err)
 {
+    const struct gguf *g = l->g;
     struct weight *w = param_weight(m, p);
     struct place place = take_place(model_arena(m), m, p);
     if (!w) {
@@ -186,9 +243,11 @@ static cadre_err load(const struct gguf *g, struct model *m, struct param *p, co
     if (place.rows) {
         TRY(kept_read(src, g, &m->spec, p, place.rows, err));
         if (place.packed)
-            pack(pool, p, w, place.rows, place.packed);
+            pack(l, p, w, place.rows, place.packed);
         return CADRE_OK;
     }
+    if (!w->transposed && kept_as_is(src, g))
+        return read_and_pack(l, p, w, src, place.packed, err);
     void *raw = malloc(p->file_bytes ? p->file_bytes : 1);
     CHECK(err, raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", p->name,
           (unsigned long long)p->file_bytes);
@@ -200,15 +259,14 @@ static cadre_err load(const struct gguf *g, struct model *m, struct param *p, co
             rc = error_set(err, CADRE_E_MEMORY, "tensor '%s': no memory to turn it round", p->name);
     }
     if (rc == CADRE_OK)
-        pack(pool, p, w, turned ? (const void *)turned : raw, place.packed);
+        pack(l, p, w, turned ? (const void *)turned : raw, place.packed);
     w->transposed = false;
     free(turned);
     free(raw);
     return rc;
 }
 
-static cadre_err load_all(const struct gguf *g, struct model *m, const struct kept *kept, struct pool *pool,
-                          cadre_error *err)
+static cadre_err load_all(const struct loader *l, struct model *m, const struct kept *kept, cadre_error *err)
 {
     struct arena plan;
     arena_init_measuring(&plan);
@@ -216,13 +274,13 @@ static cadre_err load_all(const struct gguf *g, struct model *m, const struct ke
         take_place(&plan, m, &m->params[i]);
     TRY(model_reserve(m, plan.peak, err));
     for (int64_t i = 0; i < m->n_params; i++)
-        TRY(load(g, m, &m->params[i], &kept[i], pool, err));
+        TRY(load(l, m, &m->params[i], &kept[i], err));
     model_finish(m);
     return CADRE_OK;
 }
 
 cadre_err model_open(struct model **out, const char *path, enum mla_form mla, struct tokenizer **tokenizer,
-                     struct pool *pool, cadre_error *err)
+                     const struct kernels *ks, struct pool *pool, cadre_error *err)
 {
     struct gguf *g = NULL;
     struct model *m = NULL;
@@ -236,7 +294,7 @@ cadre_err model_open(struct model **out, const char *path, enum mla_form mla, st
     if (rc == CADRE_OK && tokenizer)
         rc = model_source_tokenizer(tokenizer, g, path, m->spec.n_vocab, err);
     if (rc == CADRE_OK)
-        rc = load_all(g, m, kept, pool, err);
+        rc = load_all(&(struct loader){g, ks, pool}, m, kept, err);
     if (rc == CADRE_OK) {
         *out = m;
     } else {

@@ -78,10 +78,10 @@ struct kv_layout model_kv_layout(const struct model *m, struct kv_width *width, 
 
 /* From a file, for inference: weights repacked into strips and held in own memory. An unknown family, a missing or
  * extra tensor, a wrong shape or type is an error that names it. tokenizer may be NULL when not wanted; *tokenizer is
- * NULL when the file has none. pool speeds up packing. mla: how latent attention is computed, for good; the two agree
- * up to rounding, and a model without it does not care. */
+ * NULL when the file has none. ks and pool speed up packing; either may be NULL. mla: how latent attention is computed,
+ * for good; the two agree up to rounding, and a model without it does not care. */
 cadre_err model_open(struct model **out, const char *path, enum mla_form mla, struct tokenizer **tokenizer,
-                     struct pool *pool, cadre_error *err);
+                     const struct kernels *ks, struct pool *pool, cadre_error *err);
 /* From a file, for training or rewriting: every tensor decoded to f32 in params[].t.x; with_grad adds gradients. */
 cadre_err model_open_params(struct model **out, const struct gguf *g, bool with_grad, cadre_error *err);
 /* A new one with random weights: normal with deviation init_std, output projections (o, down) scaled by

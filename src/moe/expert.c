@@ -19,16 +19,12 @@ const struct expert_kind *expert_kind_find(const char *name)
     return NULL;
 }
 
-static struct tensor *multiply(struct op_ctx *c, struct tensor *x, const struct weight *w, const int64_t *offset,
-                               struct tensor *bias)
-{
-    return w->n_expert > 0 ? op_linear_grouped(c, x, w, offset, bias) : op_linear(c, x, w, bias);
-}
-
 struct tensor *expert_gated(struct op_ctx *c, const struct expert_weights *w, struct tensor *rows,
                             const int64_t *offset, expert_activation *activation)
 {
-    struct tensor *gate = multiply(c, rows, &w->gate, offset, w->gate_bias);
-    struct tensor *up = multiply(c, rows, &w->up, offset, w->up_bias);
-    return multiply(c, activation(c, gate, up), &w->down, offset, w->down_bias);
+    const struct op_linear_part in[2] = {{&w->gate, w->gate_bias}, {&w->up, w->up_bias}};
+    struct tensor *h[2], *y;
+    op_linears(c, rows, offset, 2, in, h);
+    op_linears(c, activation(c, h[0], h[1]), offset, 1, &(struct op_linear_part){&w->down, w->down_bias}, &y);
+    return y;
 }

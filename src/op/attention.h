@@ -43,9 +43,9 @@ static inline void attention_scores(const struct kernels *ks, const struct span 
     }
 }
 
-/* Per (row, head): the largest score and 1 / Σ exp(score - max), from which the backward rebuilds the weights. */
+/* Per (row, head): the largest score and Σ exp(score - max), from which the backward rebuilds the weights. */
 struct softmax_stats {
-    real max, inverse_sum;
+    real max, sum;
 };
 
 struct attention_saved {

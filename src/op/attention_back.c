@@ -69,7 +69,7 @@ static void tile_weights(const struct backward *b, const struct scratch *s, cons
     for (int64_t r = 0; r < t->n; r++, at += a->n_head) {
         struct softmax_stats stats = b->saved->stats[at];
         int64_t from = r * KV_BLOCK + s->see[r].lo;
-        b->ks->attn.softmax_back(s->p + from, s->ds + from, s->see[r].hi - s->see[r].lo, stats.max, stats.inverse_sum,
+        b->ks->attn.softmax_back(s->p + from, s->ds + from, s->see[r].hi - s->see[r].lo, stats.max, 1 / stats.sum,
                                  b->delta[at], a->scale);
     }
 }
@@ -162,7 +162,7 @@ static void sink_sum(void *arg, int64_t from, int64_t to, real *sum)
             struct softmax_stats stats = b->saved->stats[i * n_head + h];
             real e = b->a->sinks->x[h] - stats.max;
             b->ks->exp(&e, &e, 1);
-            sum[h] -= e * stats.inverse_sum * b->delta[i * n_head + h];
+            sum[h] -= e * (1 / stats.sum) * b->delta[i * n_head + h];
         }
 }
 

@@ -9,8 +9,9 @@
 struct linear {
     struct tensor *x, *y, *bias;
     const struct weight *w;
-    const int64_t *offset; /* NULL: all rows through the only expert, or */
-    bool heads;            /* through every one, by columns */
+    const struct grid_rows *grid; /* x on a grid, while a forward that wants it runs */
+    const int64_t *offset;        /* NULL: all rows through the only expert, or */
+    bool heads;                   /* through every one, by columns */
 };
 
 static int64_t experts(const struct linear *l)
@@ -51,6 +52,9 @@ static struct gemm forward_entry(const struct linear *l, int64_t e, int64_t from
         .b_row = w->transposed ? 1 : w->k,
         .b_col = w->transposed ? w->n : 1,
         .packed = w->param ? NULL : &w->packed[e],
+        .grid = l->grid,
+        .grid_row = from,
+        .grid_col = l->heads ? e * w->k : 0,
         .c = l->y->x + start(l, e, from, w->n),
         .c_row = stride(l, w->n),
     };
@@ -113,26 +117,34 @@ static struct gemm entry(const struct linear *l, enum product which, int64_t e, 
     }
 }
 
-static void run_product(struct op_ctx *c, const struct linear *l, enum product which, real *grad, bool accumulate)
+/* One call of gemm_run for n layers. */
+static void run_products(struct op_ctx *c, const struct linear *l, int n, enum product which, real *grad,
+                         bool accumulate)
 {
     size_t mark = arena_mark(c->arena);
-    struct gemm *list = op_struct(c, (size_t)experts(l) * sizeof *list);
+    int64_t count = 0;
+    for (int i = 0; i < n; i++)
+        count += experts(&l[i]);
+    struct gemm *list = op_struct(c, (size_t)count * sizeof *list);
     /* What one product with all rows would need is set aside whatever the routing: an arena that is too small then
      * fails at once, not at the first batch that sends everything to one expert. */
     struct arena measure;
     arena_init_measuring(&measure);
-    list[0] = entry(l, which, 0, 0, tensor_rows(l->x), grad, accumulate);
-    gemm_run(c->k, c->pool, &measure, c->precision, list, 1);
+    for (int i = 0; i < n; i++)
+        list[i] = entry(&l[i], which, 0, 0, tensor_rows(l[i].x), grad, accumulate);
+    gemm_run(c->k, c->pool, &measure, c->precision, list, n);
     size_t scratch_mark = arena_mark(c->arena);
     arena_alloc(c->arena, measure.peak);
     arena_reset(c->arena, scratch_mark);
     if (!c->dry) {
-        for (int64_t e = 0; e < experts(l); e++) {
-            int64_t from = first_row(l, e);
-            int64_t rows = l->heads ? tensor_rows(l->x) : first_row(l, e + 1) - from;
-            list[e] = entry(l, which, e, from, rows, grad, accumulate);
-        }
-        gemm_run(c->k, c->pool, c->arena, c->precision, list, experts(l));
+        struct gemm *at = list;
+        for (int i = 0; i < n; i++)
+            for (int64_t e = 0; e < experts(&l[i]); e++) {
+                int64_t from = first_row(&l[i], e);
+                int64_t rows = l[i].heads ? tensor_rows(l[i].x) : first_row(&l[i], e + 1) - from;
+                *at++ = entry(&l[i], which, e, from, rows, grad, accumulate);
+            }
+        gemm_run(c->k, c->pool, c->arena, c->precision, list, count);
     }
     arena_reset(c->arena, mark);
 }
@@ -179,10 +191,10 @@ static void linear_back(struct op_ctx *c, void *saved)
     if (l->x->track) {
         bool accumulate;
         real *dx = tensor_grad_write(c, l->x, &accumulate);
-        run_product(c, l, INPUT, dx, accumulate);
+        run_products(c, l, 1, INPUT, dx, accumulate);
     }
     if (l->w->param->track)
-        run_product(c, l, WEIGHT, tensor_grad(c, l->w->param), true);
+        run_products(c, l, 1, WEIGHT, tensor_grad(c, l->w->param), true);
     if (l->bias && l->bias->track) {
         struct bias_job job = {c, l, tensor_grad(c, l->bias)};
         if (l->offset)
@@ -193,55 +205,110 @@ static void linear_back(struct op_ctx *c, void *saved)
 }
 
 #ifndef CADRE_F64
-static void round_rows(void *arg, int64_t from, int64_t to)
+struct to_grid {
+    const struct kernels *k;
+    const struct tensor *x;
+    int16_t *q;
+    float *grid, *sum;
+};
+
+static void grid_rows_of(void *arg, int64_t from, int64_t to)
 {
-    const struct linear *l = arg; /* x → y */
-    const struct dtype_info *q8_0 = dtype_info(DTYPE_Q8_0);
-    unsigned char block[64];
-    int64_t cols = tensor_cols(l->x);
-    for (int64_t i = from * cols; i < to * cols; i += q8_0->block) {
-        q8_0->encode(l->x->x + i, block, q8_0->block);
-        q8_0->decode(block, l->y->x + i, q8_0->block);
-    }
+    const struct to_grid *job = arg;
+    int64_t cols = tensor_cols(job->x), at = from * cols;
+    job->k->to_grid(job->x->x + at, (to - from) * cols, job->q + at, job->grid + at / GRID_BLOCK,
+                    job->sum + at / GRID_SUM);
 }
 #endif
 
-/* x as products with block-quantized weights are asked to see it; x itself otherwise. */
-static struct tensor *activations(struct op_ctx *c, const struct linear *l)
+/* Whether a layer wants its rows on a grid. */
+static bool wants_grid(const struct op_ctx *c, const struct linear *l)
 {
 #ifndef CADRE_F64
-    if (c->block_activations && !l->w->param && dtype_info(l->w->packed->type)->block > 1) {
-        struct linear job = {.x = l->x, .y = op_new2(c, tensor_rows(l->x), tensor_cols(l->x))};
-        op_rows_run(c, tensor_rows(l->x), tensor_cols(l->x), round_rows, &job);
-        return job.y;
-    }
+    return c->block_activations && !l->w->param && c->k->gemm_grid[l->w->packed->type];
+#else
+    (void)c, (void)l;
+    return false;
 #endif
-    (void)c;
-    return l->x;
+}
+
+static const struct grid_rows *on_grid(struct op_ctx *c, const struct tensor *x)
+{
+#ifndef CADRE_F64
+    int64_t n = tensor_count(x);
+    struct to_grid job = {
+        .k = c->k,
+        .x = x,
+        .q = arena_alloc(c->arena, (size_t)n * sizeof *job.q),
+        .grid = arena_alloc(c->arena, (size_t)(n / GRID_BLOCK) * sizeof *job.grid),
+        .sum = arena_alloc(c->arena, (size_t)(n / GRID_SUM) * sizeof *job.sum),
+    };
+    struct grid_rows *out = op_struct(c, sizeof *out);
+    *out = (struct grid_rows){job.q, job.grid, job.sum, tensor_cols(x)};
+    op_rows_run(c, tensor_rows(x), tensor_cols(x), grid_rows_of, &job);
+    return out;
+#else
+    (void)c, (void)x;
+    return NULL;
+#endif
+}
+
+/* What one layer adds to its product: the bias, and its place on the tape. */
+static void finish(struct op_ctx *c, struct linear *l)
+{
+    const struct weight *w = l->w;
+    if (l->bias) {
+        struct bias_job job = {c, l, NULL};
+        op_rows_run(c, tensor_rows(l->x), w->n, bias_rows, &job);
+    }
+    if (op_records(c, l->x->track || (w->param && w->param->track) || (l->bias && l->bias->track))) {
+        assert(w->param); /* a packed matrix has no backward */
+        l->y->track = true;
+        struct linear *s = op_struct(c, sizeof *s);
+        *s = *l;
+        tape_push(c, linear_back, s);
+    }
+}
+
+/* n layers of one x: their products are one list of work, and x goes onto the grid once. */
+static void linears(struct op_ctx *c, struct linear *l, int n)
+{
+    bool grid = false;
+    for (int i = 0; i < n; i++) {
+        assert(tensor_cols(l[i].x) == stride(&l[i], l[i].w->k) && !(l[i].heads && l[i].bias));
+        l[i].y = op_new2(c, tensor_rows(l[i].x), stride(&l[i], l[i].w->n));
+        grid = grid || wants_grid(c, &l[i]);
+    }
+    size_t mark = arena_mark(c->arena);
+    const struct grid_rows *rows = grid ? on_grid(c, l[0].x) : NULL;
+    for (int i = 0; i < n; i++)
+        l[i].grid = wants_grid(c, &l[i]) ? rows : NULL;
+    run_products(c, l, n, FORWARD, NULL, false);
+    arena_reset(c->arena, mark);
+    for (int i = 0; i < n; i++) {
+        l[i].grid = NULL;
+        finish(c, &l[i]);
+    }
 }
 
 static struct tensor *linear(struct op_ctx *c, struct linear l)
 {
-    const struct weight *w = l.w;
-    assert(tensor_cols(l.x) == stride(&l, w->k) && !(l.heads && l.bias));
-    l.y = op_new2(c, tensor_rows(l.x), stride(&l, w->n));
-    size_t mark = arena_mark(c->arena);
-    struct linear product = l;
-    product.x = activations(c, &l);
-    run_product(c, &product, FORWARD, NULL, false);
-    arena_reset(c->arena, mark);
-    if (l.bias) {
-        struct bias_job job = {c, &l, NULL};
-        op_rows_run(c, tensor_rows(l.x), w->n, bias_rows, &job);
-    }
-    if (op_records(c, l.x->track || (w->param && w->param->track) || (l.bias && l.bias->track))) {
-        assert(w->param); /* a packed matrix has no backward */
-        l.y->track = true;
-        struct linear *s = op_struct(c, sizeof *s);
-        *s = l;
-        tape_push(c, linear_back, s);
-    }
+    linears(c, &l, 1);
     return l.y;
+}
+
+void op_linears(struct op_ctx *c, struct tensor *x, const int64_t *offset, int n, const struct op_linear_part *part,
+                struct tensor **y)
+{
+    struct linear l[OP_LINEARS];
+    assert(n <= OP_LINEARS);
+    for (int i = 0; i < n; i++) {
+        assert(offset ? part[i].w->n_expert >= 1 : part[i].w->n_expert <= 1);
+        l[i] = (struct linear){.x = x, .w = part[i].w, .offset = offset, .bias = part[i].bias};
+    }
+    linears(c, l, n);
+    for (int i = 0; i < n; i++)
+        y[i] = l[i].y;
 }
 
 struct tensor *op_linear(struct op_ctx *c, struct tensor *x, const struct weight *w, struct tensor *bias)

@@ -17,6 +17,15 @@ struct tensor *op_linear(struct op_ctx *c, struct tensor *x, const struct weight
 struct tensor *op_linear_grouped(struct op_ctx *c, struct tensor *x, const struct weight *w, const int64_t *offset,
                                  struct tensor *bias);
 
+/* y[i] = op_linear(c, x, part[i].w, part[i].bias), or op_linear_grouped where offset is given, for up to OP_LINEARS
+ * parts: the same bytes, as one list of work for the threads. */
+enum { OP_LINEARS = 3 };
+struct op_linear_part {
+    const struct weight *w;
+    struct tensor *bias;
+};
+void op_linears(struct op_ctx *c, struct tensor *x, const int64_t *offset, int n, const struct op_linear_part *part,
+                struct tensor **y);
 /* Each matrix of the stack on its own columns: x [m, n_expert * k] → [m, n_expert * n]. */
 struct tensor *op_linear_heads(struct op_ctx *c, struct tensor *x, const struct weight *w);
 
@@ -118,17 +127,18 @@ struct tensor *op_rope(struct op_ctx *c, struct tensor *x, int64_t head_dim, con
                        const struct rope *rope);
 
 /* ---- attention.c: causal, over several sequences of different length (ragged), through a KV view */
-enum {
-    KV_BLOCK = 64
-}; /* positions; blocks count from position 0 of the sequence, so results do not depend on batches */
+enum { /* positions, counted from 0 of the sequence, so that results do not depend on batches */
+       KV_BLOCK = 64,
+       KV_CHUNK = 8 * KV_BLOCK
+};
 
-/* Where keys and values of one layer are: block(self, seq, b) gives positions b * KV_BLOCK … of sequence seq as f32
- * rows, the i-th at *k + i * stride[0] and *v + i * stride[1]; for a compressed cache it decodes into `scratch`, which
- * holds KV_BLOCK * (k_width + v_width) reals. Only the first positions that exist are valid. */
+/* Where keys and values of one layer are: block(self, seq, head, b) gives those of kv head `head` at positions
+ * b * KV_BLOCK … of sequence seq, whole strips and rows of `type` as kernel/attn.h lays them out. Values are the first
+ * numbers of the keys where *v is NULL. Positions that do not exist yet may hold anything. */
 struct kv_view {
     void *self;
-    void (*block)(void *self, int64_t seq, int64_t b, real *scratch, const real **k, const real **v, int64_t stride[2]);
-    bool decodes; /* a block costs a decode: it is asked for once for all kv heads, else once for each */
+    enum dtype type; /* F32, F16, BF16, Q8_0 */
+    void (*block)(void *self, int64_t seq, int64_t head, int64_t b, const void **k, const void **v);
 };
 
 struct attention {

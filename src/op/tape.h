@@ -89,8 +89,8 @@ struct op_ctx {
     struct arena *arena;
     struct tape *tape; /* NULL: inference */
     enum gemm_precision precision;
-    bool block_activations; /* inference, lossy: products with block-quantized weights take activations rounded to
-                               q8_0 blocks, as integer products of such weights do */
+    bool block_activations; /* inference, lossy: products with weights in blocks take activations on a grid
+                               (kernel/blocks.h) */
     bool dry;
     struct arena *plan; /* dry run: real memory for structs; given back by its owner as a whole */
 };

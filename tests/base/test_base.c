@@ -1,6 +1,8 @@
 #include "test.h"
 
 #include <math.h>
+#include <stdatomic.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -52,32 +54,110 @@ static void arena_plan_equals_use(void **s)
     arena_destroy(&a);
 }
 
+enum { MAX_WORKERS = 8, MAX_ITEMS = 257 };
+
+struct loop {
+    unsigned char seen[MAX_ITEMS];
+    int64_t last[MAX_WORKERS]; /* one more than the worker's last item */
+    bool in_order[MAX_WORKERS];
+};
+
 static void count_item(void *arg, int64_t item, int worker)
 {
-    (void)worker;
-    ((unsigned char *)arg)[item]++;
+    struct loop *l = arg;
+    l->seen[item]++;
+    l->in_order[worker] &= item >= l->last[worker];
+    l->last[worker] = item + 1;
 }
 
+/* Each loop has counters of its own, so that an item of one that is run in another shows. */
 static void pool_runs_every_item_once(void **s)
 {
     (void)s;
     cadre_error e = {0};
-    for (int n = 1; n <= 5; n++) {
+    for (int n = 1; n <= MAX_WORKERS; n++) {
         struct pool *p;
         assert_ok(pool_new(&p, n, &e), e);
-        for (int turn = 0; turn < 300; turn++) {
-            unsigned char seen[257] = {0};
-            int items = turn % 257;
-            pool_run(p, items, count_item, seen);
-            for (int i = 0; i < 257; i++)
-                assert_int_equal(seen[i], i < items);
-            if (turn % 100 == 0)
-                usleep(20000); /* long enough for the workers to fall asleep */
+        assert_int_equal(pool_threads(p), n);
+        for (int turn = 0; turn < 3000; turn++) {
+            struct loop l = {0};
+            int items = turn % 3 ? turn % 5 : turn % MAX_ITEMS;
+            memset(l.in_order, 1, sizeof l.in_order);
+            pool_run(p, items, count_item, &l);
+            for (int i = 0; i < MAX_ITEMS; i++)
+                if (l.seen[i] != (i < items))
+                    fail_msg("%d threads, turn %d: item %d of %d ran %d times", n, turn, i, items, l.seen[i]);
+            for (int i = 0; i < n; i++)
+                assert_true(l.in_order[i]);
+            if (turn % 500 == 0)
+                usleep(3000); /* long enough for the workers to fall asleep */
         }
         pool_free(p);
     }
     struct pool *p;
     assert_int_equal(pool_new(&p, 0, &e), CADRE_E_ARG);
+    assert_int_equal(pool_new(&p, 1025, &e), CADRE_E_ARG);
+}
+
+/* An item that takes until the other one has begun: two threads have to work at once. */
+struct meeting {
+    atomic_int there;
+};
+
+static void meet(void *arg, int64_t item, int worker)
+{
+    (void)item, (void)worker;
+    struct meeting *m = arg;
+    atomic_fetch_add(&m->there, 1);
+    for (int i = 0; i < 10000 && atomic_load(&m->there) < 2; i++)
+        usleep(1000);
+}
+
+static void pool_wakes_sleepers(void **s)
+{
+    (void)s;
+    struct cpu cpu;
+    cadre_error e = {0};
+    cpu_detect(&cpu);
+    assert_true(cpu.processors >= cpu.cores && cpu.cores >= 1);
+    if (cpu.processors < 2)
+        skip();
+    for (int n = 2; n <= MAX_WORKERS; n += 3) {
+        struct pool *p;
+        assert_ok(pool_new(&p, n, &e), e);
+        for (int turn = 0; turn < 5; turn++) {
+            struct meeting m = {0};
+            usleep(3000);
+            pool_run(p, 2, meet, &m);
+            assert_int_equal(m.there, 2);
+        }
+        pool_free(p);
+    }
+}
+
+static double processor_seconds(void)
+{
+    struct rusage r;
+    getrusage(RUSAGE_SELF, &r);
+    return (double)(r.ru_utime.tv_sec + r.ru_stime.tv_sec) + 1e-6 * (double)(r.ru_utime.tv_usec + r.ru_stime.tv_usec);
+}
+
+static void idle_pools_use_no_processor(void **s)
+{
+    (void)s;
+    cadre_error e = {0};
+    struct pool *p[2];
+    for (int i = 0; i < 2; i++) {
+        struct loop l = {0};
+        assert_ok(pool_new(&p[i], i ? MAX_WORKERS : 2, &e), e);
+        pool_run(p[i], MAX_ITEMS, count_item, &l);
+    }
+    usleep(20000);
+    double before = processor_seconds();
+    usleep(200000);
+    assert_true(processor_seconds() - before < 0.02); /* one spinning worker would use ten times that */
+    pool_free(p[0]);
+    pool_free(p[1]);
 }
 
 static void rng_is_the_published_sequence(void **s)
@@ -169,6 +249,8 @@ int main(void)
         cmocka_unit_test(checked_arithmetic_sees_overflow),
         cmocka_unit_test(arena_plan_equals_use),
         cmocka_unit_test(pool_runs_every_item_once),
+        cmocka_unit_test(pool_wakes_sleepers),
+        cmocka_unit_test(idle_pools_use_no_processor),
         cmocka_unit_test(rng_is_the_published_sequence),
         cmocka_unit_test(isa_names_and_limits),
         cmocka_unit_test(files_short_read_and_atomic_write),

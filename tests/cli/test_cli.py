@@ -107,6 +107,38 @@ class Cli(unittest.TestCase):
             other = self.json("run", self.tiny, "-p", "The router", "-n", 12, "--temp", 0, "-t", threads)
             self.assertEqual(other["ids"], j["ids"])
 
+    def test_drafts(self):
+        base = ("run", DEFAULT, "-p", "The man who is a man who is a man who", "-n", 40, "--ignore-eos")
+        for options in (("--temp", 0), ("--seed", 3), ("--seed", 4, "--top-k", 5)):
+            plain, ngram = self.json(*base, *options), self.json(*base, *options, "--draft", "ngram")
+            self.assertEqual(ngram["ids"], plain["ids"])
+            self.assertNotIn("draft", plain)
+            self.assertEqual(ngram["draft"]["drafter"], "ngram")
+        d = self.json(*base, "--temp", 0, "--draft", "ngram", "--draft-max", 3)["draft"]
+        self.assertEqual(d["tokens"], 39)
+        self.assertEqual(d["passes"] + d["accepted"], d["tokens"])
+        self.assertAlmostEqual(d["tokens_per_pass"], d["tokens"] / d["passes"])
+        self.assertAlmostEqual(d["mean_length"], d["drafted"] / d["passes"])
+        self.assertLessEqual(d["mean_length"], 3)
+        self.assertLess(d["expert_bytes_per_token"], d["expert_bytes_per_token_alone"])  # it repeats itself
+        forced = self.json(*base, "--temp", 0, "--draft", DEFAULT, "--draft-min", 4)["draft"]
+        self.assertEqual((forced["drafter"], forced["accepted"]), ("model", forced["drafted"]))
+        self.assertGreater(forced["mean_length"], 3)
+        # A drafter as dear as the model cannot pay, so it is not asked.
+        self.assertEqual(self.json(*base, "--temp", 0, "--draft", DEFAULT)["draft"]["drafted"], 0)
+        self.assertIn("draft by ngram", cadre(*base, "--draft", "ngram", "--stats")[2])
+        self.assertEqual(self.json(*base, "--temp", 0, "--draft", "none")["ids"], self.json(*base, "--temp", 0)["ids"])
+        chat = ("chat", DEFAULT, "--template", "plain", "-p", "who is a man who is", "-n", 30, "--temp", 0, "-q")
+        self.assertEqual(self.json(*chat, "--draft", "ngram")["ids"], self.json(*chat)["ids"])
+        for option in ("--draft-max", "--draft-min"):
+            self.fails(USAGE, option, *base, option, 2)
+            self.fails(USAGE, option, *base, "--draft", "none", option, 2)
+        self.fails(USAGE, "--draft-max", *base, "--draft", "ngram", "--draft-max", 33)
+        self.fails(FAILED, ("tiny.gguf", "vocabulary"), *base, "--draft", self.tiny)
+        self.fails(FAILED, "draft_min", *base, "--draft", "ngram", "--draft-max", 2, "--draft-min", 3)
+        self.fails(FAILED, "missing.gguf", *base, "--draft", self.path("missing.gguf"))
+        self.fails(FAILED, "draft", *base, "--draft", "ngram", "--logits", self.path("draft.st"))
+
     def file(self, name, text):
         with open(self.path(name), "w") as f:
             f.write(text)

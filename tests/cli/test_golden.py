@@ -4,6 +4,7 @@ usage: test_golden.py CADRE GOLDEN_FOLDER
 """
 import json
 import pathlib
+import random
 import subprocess
 import sys
 import unittest
@@ -32,6 +33,24 @@ class EndToEnd(unittest.TestCase):
             with self.subTest(model=case["model"], prompt=case["prompt"]):
                 want = bytes.fromhex(case["greedy_bytes_hex"])
                 self.assertIn(generate(case, "-q"), (want, want + b"\n"))
+
+    def test_drafts_change_nothing(self):
+        """Every golden model, random prompts with repeats: greedy ids with drafts are those without."""
+        rng, drafted, right = random.Random(4), 0, 0
+        for model in sorted((GOLDEN / "models").glob("*.gguf")):
+            part = [rng.randrange(200) for _ in range(rng.randrange(2, 9))]
+            ids = ",".join(map(str, [rng.randrange(200) for _ in range(9)] + 3 * part))
+            run = [CADRE, "run", model, "--ids", ids, "-n", "24", "--temp", "0", "--ignore-eos", "--json"]
+            plain = json.loads(subprocess.run(run, capture_output=True, check=True).stdout)
+            self.assertNotIn("draft", plain)
+            for draft in (["ngram"], ["ngram", "--draft-min", "5"], [model, "--draft-min", "3"]):
+                with self.subTest(model=model.name, draft=draft):
+                    out = json.loads(subprocess.run([*run, "--draft", *draft], capture_output=True, check=True).stdout)
+                    self.assertEqual(out["ids"], plain["ids"])
+                    drafted += out["draft"]["drafted"]
+                    right += out["draft"]["accepted"]
+        self.assertGreater(right, 500)
+        self.assertGreater(drafted - right, 200)
 
 
 if __name__ == "__main__":

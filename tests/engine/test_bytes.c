@@ -56,16 +56,29 @@ static void counting_gemm_f32(int64_t m, int64_t n, int64_t k, const real *a, in
     counter.real.gemm_f32(m, n, k, a, lda, b, c, ldc, accumulate);
 }
 
-#define DECODER(t)                                                                                                     \
-    static void counting_decode_##t(const void *src, float *dst, size_t n)                                             \
-    {                                                                                                                  \
-        struct matrix *m = matrix_at(src);                                                                             \
-        if (m)                                                                                                         \
-            m->read += n / (size_t)dtype_info(t)->block * dtype_info(t)->bytes;                                        \
-        counter.real.decode[t](src, dst, n);                                                                           \
-    }
-DECODER(DTYPE_Q4_0)
-DECODER(DTYPE_Q5_1)
+static void counting_gemm_few(int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const void *b, float *c,
+                              int64_t ldc, bool accumulate)
+{
+    struct matrix *w = count_strips(b, n, k);
+    assert_non_null(w);
+    counter.real.gemm_few[w->w->type](m, n, k, a, lda, b, c, ldc, accumulate);
+}
+
+static void counting_gemm_grid(int64_t m, int64_t n, int64_t k, const struct grid_rows *a, const void *b, float *c,
+                               int64_t ldc)
+{
+    struct matrix *w = count_strips(b, n, k);
+    assert_non_null(w);
+    counter.real.gemm_grid[w->w->type](m, n, k, a, b, c, ldc);
+}
+
+static void counting_unpack(const void *strip, int64_t k, int64_t k0, int64_t n, real *dst)
+{
+    struct matrix *m = matrix_at(strip);
+    assert_non_null(m);
+    m->read += packed_strip_bytes(m->w->type, k) * (uint64_t)n / (uint64_t)k;
+    counter.real.unpack[m->w->type](strip, k, k0, n, dst);
+}
 
 static void count_from_now_on(cadre_model *m)
 {
@@ -83,12 +96,14 @@ static void count_from_now_on(cadre_model *m)
         }
     }
     counter.real = m->kernels;
-    for (int t = 0; t < DTYPE_COUNT; t++)
-        if (m->kernels.gemm_w[t])
-            m->kernels.gemm_w[t] = counting_gemm_w;
-    m->kernels.gemm_f32 = counting_gemm_f32;
-    m->kernels.decode[DTYPE_Q4_0] = counting_decode_DTYPE_Q4_0;
-    m->kernels.decode[DTYPE_Q5_1] = counting_decode_DTYPE_Q5_1;
+    struct kernels *k = &m->kernels;
+    for (int t = 0; t < DTYPE_COUNT; t++) {
+        k->gemm_w[t] = k->gemm_w[t] ? counting_gemm_w : NULL;
+        k->gemm_few[t] = k->gemm_few[t] ? counting_gemm_few : NULL;
+        k->gemm_grid[t] = k->gemm_grid[t] ? counting_gemm_grid : NULL;
+        k->unpack[t] = k->unpack[t] ? counting_unpack : NULL;
+    }
+    k->gemm_f32 = counting_gemm_f32;
 }
 
 static bool chosen(const struct session_output *out, int64_t layer, int expert)
@@ -146,7 +161,7 @@ static uint64_t bytes_of_file(const char *path)
     return sum;
 }
 
-static void check(const char *path)
+static void check(const char *path, bool block_activations)
 {
     cadre_error e = {0};
     struct session *s;
@@ -157,7 +172,8 @@ static void check(const char *path)
     cadre_model *m = open_with(path, 1, 0);
     uint64_t want = bytes_of_file(path);
     assert_int_equal(runtime_bytes_per_token(m->model), want);
-    struct session_options o = {.n_ctx = TINY_CTX, .kv = DTYPE_F32, .routing = true};
+    struct session_options o = {
+        .n_ctx = TINY_CTX, .kv = DTYPE_F32, .routing = true, .block_activations = block_activations};
     assert_ok(session_new(&s, m, &o, &e), e);
     count_from_now_on(m);
     assert_ok(session_feed(s, token, PROMPT, &out, &e), e);
@@ -172,23 +188,23 @@ static void check(const char *path)
 
 static void a_token_reads_what_is_reported(void **state)
 {
-    check(tiny_file(*state, "f32.gguf", (struct tiny_options){.type = DTYPE_F32}));
-    check(tiny_file(*state, "f16.gguf", (struct tiny_options){.type = DTYPE_F16}));
-    check(tiny_file(*state, "bf16.gguf", (struct tiny_options){.type = DTYPE_BF16}));
-    check(tiny_file(*state, "q8_0.gguf", (struct tiny_options){.type = DTYPE_Q8_0}));
-    check(tiny_file(*state, "dense.gguf", (struct tiny_options){.type = DTYPE_Q8_0, .dense = true}));
-    check(tiny_file(*state, "recurrent.gguf", (struct tiny_options){.type = DTYPE_Q8_0, .recurrent = true}));
+    check(tiny_file(*state, "f32.gguf", (struct tiny_options){.type = DTYPE_F32}), false);
+    check(tiny_file(*state, "f16.gguf", (struct tiny_options){.type = DTYPE_F16}), false);
+    check(tiny_file(*state, "bf16.gguf", (struct tiny_options){.type = DTYPE_BF16}), false);
+    check(tiny_file(*state, "dense.gguf", (struct tiny_options){.type = DTYPE_Q8_0, .dense = true}), false);
+    check(tiny_file(*state, "recurrent.gguf", (struct tiny_options){.type = DTYPE_Q8_0, .recurrent = true}), false);
 }
 
-static void formats_without_a_product_are_read_once_too(void **state)
+static void block_formats_are_read_once_too(void **state)
 {
-    static const char *const types[] = {"q4_0", "q5_1"};
+    static const char *const types[] = {"q8_0", "q4_0", "q5_1"};
     cadre_error e = {0};
     const char *f32 = tiny_file(*state, "tiny.gguf", (struct tiny_options){0});
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         const char *path = in(*state, types[i]);
         assert_ok(cadre_quantize(f32, path, &(cadre_quantize_options){.type = types[i]}, NULL, &e), e);
-        check(path);
+        check(path, false);
+        check(path, true);
     }
 }
 
@@ -230,7 +246,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_FOLDER(a_token_reads_what_is_reported),
-        WITH_FOLDER(formats_without_a_product_are_read_once_too),
+        WITH_FOLDER(block_formats_are_read_once_too),
         WITH_FOLDER(structures_count_what_they_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,7 +68,7 @@ static void sessions_call_no_heap(void **state)
     sessions_feed_without(tiny_file(*state, "dense.gguf", (struct tiny_options){.dense = true}),
                           (struct session_options){.kv = DTYPE_F32});
     sessions_feed_without(tiny_file(*state, "recurrent.gguf", (struct tiny_options){.recurrent = true}),
-                          (struct session_options){.kv = DTYPE_F32, .marks = true});
+                          (struct session_options){.kv = DTYPE_F32, .marks = 1});
 }
 
 struct told {
@@ -94,11 +94,17 @@ static void generation_calls_no_heap(void **state)
         const char *name;
         double temperature, top_p, min_p;
         int top_k;
-        const char *stop;
+        const char *stop, *draft;
     } rows[] = {
-        {"greedy", 0, 1, 0, 0, NULL},       {"plain", 1.5, 1, 0, 0, NULL},    {"top-p", 1.5, 0.9, 0, 0, NULL},
-        {"top-k", 1.5, 1, 0, 40, NULL},     {"min-p", 1.5, 1, 0.01, 0, NULL}, {"all", 1.5, 0.95, 0.001, 200, NULL},
-        {"stop", 1.5, 1, 0, 0, "never so"},
+        {"greedy", 0, 1, 0, 0, NULL, NULL},
+        {"plain", 1.5, 1, 0, 0, NULL, NULL},
+        {"top-p", 1.5, 0.9, 0, 0, NULL, NULL},
+        {"top-k", 1.5, 1, 0, 40, NULL, NULL},
+        {"min-p", 1.5, 1, 0.01, 0, NULL, NULL},
+        {"all", 1.5, 0.95, 0.001, 200, NULL, NULL},
+        {"stop", 1.5, 1, 0, 0, "never so", NULL},
+        {"drafts by ngram", 0, 1, 0, 0, NULL, "ngram"},
+        {"drafts by a model", 1.5, 0.95, 0, 0, NULL, "model"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         cadre_error e = {0};
@@ -108,6 +114,9 @@ static void generation_calls_no_heap(void **state)
         o.max_tokens = STEPS, o.ignore_eos = true;
         o.temperature = rows[i].temperature, o.top_p = rows[i].top_p, o.min_p = rows[i].min_p, o.top_k = rows[i].top_k;
         o.stop = rows[i].stop;
+        o.draft = rows[i].draft;
+        o.draft_model = o.draft && strcmp(o.draft, "model") == 0 ? m : NULL;
+        o.draft_min = o.draft ? 3 : 0;
         o.on_text = on_text, o.user = &told;
         assert_ok(cadre_generate(m, "The router", &o, &g, &e), e);
         assert_int_equal(g.n_ids, STEPS);

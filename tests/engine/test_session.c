@@ -130,7 +130,7 @@ static void recurrent_sessions_go_back_to_the_mark(void **state)
     int32_t token[N], other[20];
     struct session_output out;
     cadre_model *m = tiny_open(*state, (struct tiny_options){.recurrent = true});
-    struct session *s = new_session(m, (struct session_options){.n_ctx = 60, .kv = DTYPE_F16, .marks = true});
+    struct session *s = new_session(m, (struct session_options){.n_ctx = 60, .kv = DTYPE_F16, .marks = 1});
     fill(token, N);
     for (int i = 0; i < 20; i++)
         other[i] = 299 - i;
@@ -141,7 +141,7 @@ static void recurrent_sessions_go_back_to_the_mark(void **state)
     assert_int_equal(session_rewind(s, 19), 0);
     assert_int_equal(session_position(s), 0);
     assert_ok(session_feed(s, token, 7, &out, &e), e);
-    session_mark(s);
+    session_mark(s, SESSION_MARK_PROMPT);
     for (int turn = 0; turn < 3; turn++) {
         assert_ok(session_feed(s, other, 20, &out, &e), e);
         assert_true(memcmp(want, out.logits, sizeof want) != 0);
@@ -163,7 +163,7 @@ static void kept_sessions_generate_the_same(void **state)
     cadre_error e = {0};
     int32_t first[30], second[40];
     cadre_model *m = tiny_open(*state, (struct tiny_options){.recurrent = true});
-    struct session *s = new_session(m, (struct session_options){.n_ctx = 80, .kv = DTYPE_F32, .marks = true});
+    struct session *s = new_session(m, (struct session_options){.n_ctx = 80, .kv = DTYPE_F32, .marks = 1});
     fill(second, 40);
     memcpy(first, second, sizeof first);
     cadre_generate_options o = cadre_generate_options_default();
@@ -176,7 +176,7 @@ static void kept_sessions_generate_the_same(void **state)
         o.ids = turn == 0 ? first : second;
         o.n_ids = n[turn];
         assert_ok(cadre_generate(m, NULL, &o, &fresh, &e), e);
-        assert_ok(generate_over(s, kept[turn], m, NULL, &o, &over, &e), e);
+        assert_ok(generate_over(s, NULL, kept[turn], m, NULL, &o, &over, &e), e);
         assert_int_equal(over.n_reused, goes_on_from[turn]);
         assert_int_equal(over.n_ids, fresh.n_ids);
         assert_memory_equal(over.ids, fresh.ids, fresh.n_ids * sizeof *fresh.ids);

@@ -9,7 +9,7 @@
 
 #include "base/cpu.h"
 #include "base/rng.h"
-#include "kernel/kernel.h"
+#include "kernel/packed.h"
 
 struct levels {
     struct kernels of[ISA_COUNT];
@@ -50,6 +50,35 @@ static inline void add_specials(struct rng *r, float *x, int64_t n, uint64_t rar
     for (int64_t i = 0; i < n; i++)
         if (rng_below(r, rarity) == 0)
             x[i] = special[rng_below(r, sizeof special / sizeof *special)];
+}
+
+/* n rows of k weights as a file may have them. Formats that are only read get random bytes: any, so that scales are
+ * NaN, infinite and huge too, or only blocks of moderate numbers. */
+static inline void *random_rows(struct rng *r, enum dtype type, int64_t n, int64_t k, bool any)
+{
+    const struct dtype_info *t = dtype_info(type);
+    uint64_t bytes;
+    assert_true(dtype_size(type, (uint64_t)(n * k), &bytes));
+    unsigned char *rows = malloc(bytes);
+    if (t->encode && !any) {
+        float *w = malloc((size_t)(n * k) * sizeof *w);
+        fill_normal(r, w, n * k);
+        t->encode(w, rows, (size_t)(n * k));
+        free(w);
+        return rows;
+    }
+    for (unsigned char *b = rows; b < rows + bytes; b += t->bytes) {
+        float x[PIECE_K], max;
+        do {
+            for (uint32_t i = 0; i < t->bytes; i++)
+                b[i] = (unsigned char)rng_u64(r);
+            t->decode(b, x, t->block);
+            max = 0;
+            for (uint32_t i = 0; i < t->block; i++)
+                max = fabsf(x[i]) <= max ? max : fabsf(x[i]);
+        } while (!any && !(max < 1e4f));
+    }
+    return rows;
 }
 
 #endif

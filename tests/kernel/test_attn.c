@@ -83,12 +83,157 @@ static void softmax_back_is_the_formula(void **state)
         }
 }
 
+/* ---- over a cache: random bytes are keys and values; what they mean is read here by the layouts of attn.h */
+
+enum { POSITIONS = 64, DIM = 100, STRIDE = DIM + 12 };
+
+static const enum dtype cache_formats[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0};
+
+/* Number d of `bytes`, a position's numbers in the format */
+static float number_at(enum dtype type, const unsigned char *bytes, int64_t d)
+{
+    const struct dtype_info *info = dtype_info(type);
+    float block[32];
+    info->decode(bytes + (size_t)(d / info->block) * info->bytes, block, info->block);
+    return block[d % info->block];
+}
+
+static void random_cache(struct rng *r, enum dtype type, unsigned char *rows, int64_t dim)
+{
+    float x[128] = {0};
+    for (int64_t j = 0; j < POSITIONS; j++) {
+        fill_normal(r, x, dim);
+        dtype_info(type)->encode(x, rows + (size_t)j * cache_row_bytes(type, dim), (size_t)(dim + 31) / 32 * 32);
+    }
+}
+
+/* Rows as strips: the first number or scale of 16 positions, …, then bytes of 16 positions */
+static void to_strips(enum dtype type, const unsigned char *rows, unsigned char *strips, int64_t dim)
+{
+    size_t row = cache_row_bytes(type, dim), unit = dtype_info(type)->bytes, first = type == DTYPE_F32 ? 4 : 2;
+    for (size_t j = 0; j < POSITIONS; j++)
+        for (size_t at = 0; at < row; at += unit) {
+            unsigned char *to = strips + j / 16 * 16 * row + at * 16;
+            memcpy(to + j % 16 * first, rows + j * row + at, first);
+            for (size_t i = first; i < unit; i++)
+                to[i * 16 + j % 16] = rows[j * row + at + i];
+        }
+}
+
+struct cache_case {
+    enum dtype type;
+    int64_t m, n, dim;            /* query rows, positions, numbers of a position */
+    unsigned char *rows, *strips; /* [POSITIONS] */
+    float a[M * STRIDE], o[M * STRIDE];
+    struct span span[M];
+};
+
+static void cache_case_new(struct cache_case *c, struct rng *r, int turn)
+{
+    c->type = cache_formats[turn % 4];
+    c->m = (int64_t)rng_below(r, M) + 1;
+    c->n = (int64_t)rng_below(r, POSITIONS) + 1;
+    c->dim = (int64_t)rng_below(r, DIM) + 1;
+    size_t bytes = POSITIONS * cache_row_bytes(c->type, c->dim) + 1024;
+    c->rows = calloc(1, bytes);
+    c->strips = calloc(1, bytes);
+    assert_true(c->rows && c->strips);
+    random_cache(r, c->type, c->rows, c->dim);
+    to_strips(c->type, c->rows, c->strips, c->dim);
+    fill_normal(r, c->a, M * STRIDE);
+    fill_normal(r, c->o, M * STRIDE);
+    random_spans(r, c->span, c->m, c->n);
+}
+
+static void near(float found, double sum, double size)
+{
+    assert_true(isnan(sum) ? isnan(found) : fabs(found - sum) <= 1e-5 * size + 1e-30);
+}
+
+static void check_scores(const struct cache_case *c)
+{
+    static float want[M * 64], got[M * 64];
+    for (int l = 0; l < levels.count; l++) {
+        float *score = l ? got : want;
+        const struct cache_kernels *k = &levels.of[l].attn.cache[c->type];
+        k->scores(c->m, c->n, c->dim, c->a, STRIDE, c->strips, l % 2 ? c->strips : NULL, score, 64);
+        for (int64_t i = 0; i < c->m; i++) {
+            assert_same(isa_name(levels.of[l].isa), score + i * 64, want + i * 64, c->n);
+            for (int64_t j = 0; l == 0 && j < c->n; j++) {
+                double sum = 0, size = 0;
+                for (int64_t d = 0; d < c->dim; d++) {
+                    double x = (double)c->a[i * STRIDE + d] *
+                               number_at(c->type, c->rows + (size_t)j * cache_row_bytes(c->type, c->dim), d);
+                    sum += x;
+                    size += fabs(x);
+                }
+                near(score[i * 64 + j], sum, size);
+            }
+        }
+    }
+}
+
+static void check_add(const struct cache_case *c)
+{
+    static float want[M * STRIDE], got[M * STRIDE];
+    for (int l = 0; l < levels.count; l++) {
+        float *o = l ? got : want;
+        memcpy(o, c->o, sizeof c->o);
+        levels.of[l].attn.cache[c->type].add(c->m, c->dim, c->span, c->a, STRIDE, c->rows, NULL, o, STRIDE);
+        assert_same(isa_name(levels.of[l].isa), o, want, M * STRIDE); /* and nothing beyond dim */
+        for (int64_t i = 0; l == 0 && i < c->m; i++)
+            for (int64_t d = 0; d < STRIDE; d++) {
+                double sum = c->o[i * STRIDE + d], size = fabs(sum);
+                for (int64_t j = c->span[i].lo; d < c->dim && j < c->span[i].hi; j++) {
+                    double x = (double)c->a[i * STRIDE + j] *
+                               number_at(c->type, c->rows + (size_t)j * cache_row_bytes(c->type, c->dim), d);
+                    sum += x;
+                    size += fabs(x);
+                }
+                near(o[i * STRIDE + d], sum, size);
+            }
+    }
+}
+
+/* Both ways out of the format give its decoder's floats. */
+static void check_unpacked(const struct cache_case *c)
+{
+    static float strips[POSITIONS * DIM], rows[POSITIONS * STRIDE];
+    for (int l = 0; l < levels.count; l++) {
+        levels.of[l].attn.cache[c->type].unpack(strips, c->strips, c->n, c->dim);
+        levels.of[l].attn.cache[c->type].rows(rows, STRIDE, c->rows, c->n, c->dim);
+        for (int64_t j = 0; j < c->n; j++)
+            for (int64_t d = 0; d < c->dim; d++) {
+                float x = number_at(c->type, c->rows + (size_t)j * cache_row_bytes(c->type, c->dim), d);
+                assert_same("strips", &strips[(j / 16 * c->dim + d) * 16 + j % 16], &x, 1);
+                assert_same("rows", &rows[j * STRIDE + d], &x, 1);
+            }
+    }
+}
+
+static void caches_are_read_in_their_format(void **state)
+{
+    (void)state;
+    struct rng r;
+    rng_seed(&r, 53);
+    for (int turn = 0; turn < 400; turn++) {
+        struct cache_case c;
+        cache_case_new(&c, &r, turn);
+        check_scores(&c);
+        check_add(&c);
+        check_unpacked(&c);
+        free(c.rows);
+        free(c.strips);
+    }
+}
+
 int main(void)
 {
     levels = levels_all();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(span_add_sees_its_span_only),
         cmocka_unit_test(softmax_back_is_the_formula),
+        cmocka_unit_test(caches_are_read_in_their_format),
     };
     return cmocka_run_group_tests_name("attn", tests, NULL, NULL);
 }

@@ -145,34 +145,6 @@ static void bytes_do_not_depend_on_threads_batch_or_list(void **state)
         }
 }
 
-/* n rows of k weights as a file may have them. Formats that are only read get random bytes: any, so that scales are
- * NaN, infinite and huge too, or only blocks of moderate numbers. */
-static void *random_rows(struct rng *r, enum dtype type, int64_t n, int64_t k, bool any)
-{
-    const struct dtype_info *t = dtype_info(type);
-    uint64_t bytes;
-    assert_true(dtype_size(type, (uint64_t)(n * k), &bytes));
-    unsigned char *rows = malloc(bytes);
-    if (t->encode && !any) {
-        float *w = normals(r, n * k);
-        t->encode(w, rows, (size_t)(n * k));
-        free(w);
-        return rows;
-    }
-    for (unsigned char *b = rows; b < rows + bytes; b += t->bytes) {
-        float x[PIECE_K], max;
-        do {
-            for (uint32_t i = 0; i < t->bytes; i++)
-                b[i] = (unsigned char)rng_u64(r);
-            t->decode(b, x, t->block);
-            max = 0;
-            for (uint32_t i = 0; i < t->block; i++)
-                max = fabsf(x[i]) <= max ? max : fabsf(x[i]);
-        } while (!any && !(max < 1e4f));
-    }
-    return rows;
-}
-
 /* f32 products are the same bytes on every level, so a level's product of packed weights equals the generic product of
  * the decoded ones, row by row: batches of 1, 7 and 64 rows. */
 static void packed_weights_equal_their_decoded_numbers(void **state)
@@ -198,7 +170,7 @@ static void packed_weights_equal_their_decoded_numbers(void **state)
         size_t size = packed_bytes(type, n, k);
         assert_true(size >= bytes && size <= packed_bytes(type, n + 15, k));
         void *data = aligned_alloc(64, (size + 63) / 64 * 64);
-        packed_fill(data, type, rows, n, k);
+        packed_fill(NULL, data, type, rows, n, k);
         struct packed packed = {type, n, k, data};
         struct gemm plain = {.m = m,
                              .n = n,
@@ -234,28 +206,6 @@ static void packed_weights_equal_their_decoded_numbers(void **state)
         free(w), free(a), free(want), free(got), free(rows), free(data);
     }
     assert_true(seen >= 4 * 35);
-}
-
-/* Decoding a strip's piece on every level gives the bytes of the format's definition. */
-static void decoders_are_the_same_bytes(void **state)
-{
-    (void)state;
-    struct rng r;
-    rng_seed(&r, 6);
-    for (int i = 0; i < DTYPE_COUNT; i++) {
-        const struct dtype_info *info = dtype_info((enum dtype)i);
-        if (!info->weight)
-            continue;
-        enum { N = 40 * PIECE_K };
-        void *rows = random_rows(&r, (enum dtype)i, 1, N, true);
-        float *want = malloc(N * sizeof *want), *got = malloc(N * sizeof *got);
-        info->decode(rows, want, N);
-        for (int l = 0; l < levels.count; l++) {
-            levels.of[l].decode[i](rows, got, N);
-            assert_same(info->name, got, want, N);
-        }
-        free(rows), free(want), free(got);
-    }
 }
 
 static void types_without_a_product_have_no_packed_size(void **state)
@@ -310,7 +260,6 @@ int main(void)
         cmocka_unit_test(products_are_right),
         cmocka_unit_test(bytes_do_not_depend_on_threads_batch_or_list),
         cmocka_unit_test(packed_weights_equal_their_decoded_numbers),
-        cmocka_unit_test(decoders_are_the_same_bytes),
         cmocka_unit_test(types_without_a_product_have_no_packed_size),
         cmocka_unit_test(a_split_never_needs_more_than_the_whole),
     };

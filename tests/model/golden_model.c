@@ -63,7 +63,7 @@ static struct model *open_path(const char *format, const char *name, enum mla_fo
     struct model *m;
     cadre_error err = {0};
     snprintf(path, sizeof path, format, folder, name);
-    assert_ok(model_open(&m, path, mla, NULL, NULL, &err), err);
+    assert_ok(model_open(&m, path, mla, NULL, NULL, NULL, &err), err);
     return m;
 }
 

@@ -44,7 +44,7 @@ static struct model *open_packed(struct pool *pool)
 {
     struct model *m;
     cadre_error err = {0};
-    assert_ok(model_open(&m, path, MLA_PLAIN, NULL, pool, &err), err);
+    assert_ok(model_open(&m, path, MLA_PLAIN, NULL, NULL, pool, &err), err);
     return m;
 }
 
@@ -352,7 +352,7 @@ static void wrong_files_are_named_errors(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rewrite(&cases[i].change, good);
         err = (cadre_error){0};
-        cadre_err rc = model_open(&opened, path, MLA_ABSORBED, NULL, NULL, &err);
+        cadre_err rc = model_open(&opened, path, MLA_ABSORBED, NULL, NULL, NULL, &err);
         if (rc == CADRE_OK || opened || !strstr(err.text, cases[i].named))
             fail_msg("expected '%s', found '%s'", cases[i].named, err.text);
         assert_true(rc == CADRE_E_FORMAT || rc == CADRE_E_UNSUPPORTED);
@@ -360,7 +360,7 @@ static void wrong_files_are_named_errors(void **state)
         assert_null(strchr(err.text, '\x1b'));
     }
     rewrite(&(struct change){0}, good); /* the unchanged copy is a model */
-    assert_ok(model_open(&opened, path, MLA_ABSORBED, NULL, NULL, &err), err);
+    assert_ok(model_open(&opened, path, MLA_ABSORBED, NULL, NULL, NULL, &err), err);
     model_free(opened);
     struct gguf *g;
     static const struct change missing = {.drop_tensor = "blk.1.attn_k.weight"};
@@ -385,7 +385,7 @@ static void cut_files_are_errors(void **state)
     assert_int_equal(truncate(path, 60000), 0);
     assert_true(model_open_params(&opened, g, false, &err) == CADRE_E_IO);
     assert_null(opened);
-    assert_true(model_open(&opened, path, MLA_ABSORBED, NULL, NULL, &err) != CADRE_OK);
+    assert_true(model_open(&opened, path, MLA_ABSORBED, NULL, NULL, NULL, &err) != CADRE_OK);
     assert_null(opened);
     gguf_close(g);
     model_free(m);
@@ -411,7 +411,7 @@ static void failing_memory_is_an_error_and_leaks_nothing(void **state)
             alloc_state.countdown = failed + 1;
             opened = NULL;
             if (what == 0) {
-                rc = model_open(&opened, path, MLA_ABSORBED, NULL, NULL, &err);
+                rc = model_open(&opened, path, MLA_ABSORBED, NULL, NULL, NULL, &err);
             } else if (what == 1) {
                 rc = model_open_params(&opened, g, true, &err);
             } else {
@@ -496,7 +496,7 @@ static void vocabularies_come_back(void **state)
         assert_ok(model_write(w, m, DTYPE_F16, &err), err);
         assert_ok(gguf_writer_commit(w, &err), err);
         model_free(m);
-        cadre_err rc = model_open(&opened, path, MLA_ABSORBED, &tok, NULL, &err);
+        cadre_err rc = model_open(&opened, path, MLA_ABSORBED, &tok, NULL, NULL, &err);
         if (room < n) {
             assert_int_equal(rc, CADRE_E_FORMAT);
             assert_non_null(strstr(err.text, "tokenizer.ggml.tokens"));
@@ -519,7 +519,7 @@ static void vocabularies_come_back(void **state)
     struct model *m = tiny_model(0), *opened;
     cadre_error err = {0};
     save(m, DTYPE_F32); /* without one: it can still be fed ids */
-    assert_ok(model_open(&opened, path, MLA_ABSORBED, &tok, NULL, &err), err);
+    assert_ok(model_open(&opened, path, MLA_ABSORBED, &tok, NULL, NULL, &err), err);
     assert_true(opened && !tok);
     model_free(opened);
     model_free(m);

@@ -6,11 +6,13 @@
 #include "base/rng.h"
 #include "model/kv.h"
 
-enum { N_LAYER = 2, N_SEQ = 3, N_CTX = 150, K_WIDTH = 320, V_WIDTH = 32 }; /* keys wider than one conversion piece */
+/* Keys of a head are wider than one conversion piece, values no whole blocks of q8_0; three chunks, the last one short.
+ */
+enum { N_LAYER = 2, N_SEQ = 3, N_CTX = 1150, HEADS = 2, K = 320, V = 40, K_WIDTH = HEADS * K, V_WIDTH = HEADS * V };
 
 static struct kv_cache *cache(enum dtype type)
 {
-    static const struct kv_width width[N_LAYER] = {{.k = K_WIDTH, .v = V_WIDTH}, {.k = K_WIDTH, .v = V_WIDTH}};
+    static const struct kv_width width[N_LAYER] = {{.heads = HEADS, .k = K, .v = V}, {.heads = HEADS, .k = K, .v = V}};
     struct kv_layout l = {.n_layer = N_LAYER, .n_seq = N_SEQ, .n_ctx = N_CTX, .width = width, .type = type};
     struct kv_cache *kv;
     cadre_error err = {0};
@@ -26,35 +28,48 @@ static real *random_rows(struct rng *rng, int64_t n)
     return x;
 }
 
-/* What a format keeps of a row: through its encoder and decoder at once. */
-static void through_format(enum dtype type, const real *x, real *y, size_t n)
+/* A head's numbers in the format, filled up with zeros to whole blocks; returns their bytes */
+static size_t encoded(enum dtype type, const real *x, int64_t n, unsigned char *bytes)
 {
+    const struct dtype_info *info = dtype_info(type);
     if (type == DTYPE_F32) {
-        memcpy(y, x, n * sizeof *x);
-        return;
+        memcpy(bytes, x, (size_t)n * sizeof *x);
+        return (size_t)n * sizeof *x;
     }
-    float plain[K_WIDTH];
-    unsigned char bytes[K_WIDTH * sizeof(float)];
-    for (size_t i = 0; i < n; i++)
+    float plain[K] = {0};
+    size_t whole = ((size_t)n + info->block - 1) / info->block * info->block;
+    for (int64_t i = 0; i < n; i++)
         plain[i] = (float)x[i];
-    dtype_info(type)->encode(plain, bytes, n);
-    dtype_info(type)->decode(bytes, plain, n);
-    for (size_t i = 0; i < n; i++)
-        y[i] = (real)plain[i];
+    info->encode(plain, bytes, whole);
+    return whole / info->block * info->bytes;
 }
 
-static void expect_row(struct kv_view view, enum dtype type, int64_t seq, int64_t position, const real *k,
-                       const real *v)
+/* The bytes of a position in strips of 16: one f32 or f16 after the other, or a scale and 32 bytes. */
+static void from_strip(enum dtype type, const unsigned char *keys, int64_t position, size_t row, unsigned char *bytes)
 {
-    static real scratch[KV_BLOCK * (K_WIDTH + V_WIDTH)];
-    real want[K_WIDTH];
-    const real *got_k, *got_v;
-    int64_t stride[2], at = position % KV_BLOCK;
-    view.block(view.self, seq, position / KV_BLOCK, scratch, &got_k, &got_v, stride);
-    through_format(type, k, want, K_WIDTH);
-    assert_memory_equal(got_k + at * stride[0], want, sizeof want);
-    through_format(type, v, want, V_WIDTH);
-    assert_memory_equal(got_v + at * stride[1], want, V_WIDTH * sizeof *want);
+    const unsigned char *strip = keys + (size_t)position / 16 * 16 * row;
+    size_t unit = type == DTYPE_F32 ? sizeof(real) : dtype_info(type)->bytes, lane = (size_t)position % 16;
+    size_t first = type == DTYPE_F32 ? sizeof(real) : 2;
+    for (size_t at = 0; at < row; at += unit) {
+        memcpy(bytes + at, strip + at * 16 + lane * first, first);
+        for (size_t i = first; i < unit; i++)
+            bytes[at + i] = strip[(at + i) * 16 + lane];
+    }
+}
+
+static void expect_row(struct kv_view view, int64_t seq, int64_t position, const real *k, const real *v)
+{
+    unsigned char want[K * sizeof(real)], got[K * sizeof(real)];
+    int64_t at = position % KV_BLOCK;
+    for (int64_t h = 0; h < HEADS; h++) {
+        const void *keys, *values;
+        view.block(view.self, seq, h, position / KV_BLOCK, &keys, &values);
+        size_t row = encoded(view.type, k + h * K, K, want);
+        from_strip(view.type, keys, at, row, got);
+        assert_memory_equal(got, want, row);
+        row = encoded(view.type, v + h * V, V, want);
+        assert_memory_equal((const unsigned char *)values + (size_t)at * row, want, row);
+    }
 }
 
 static void every_format_gives_back_what_it_keeps(void **state)
@@ -64,6 +79,9 @@ static void every_format_gives_back_what_it_keeps(void **state)
     static const int32_t slot[] = {2, 1, 0}; /* the batch's order is not the cache's */
     struct rng rng;
     rng_seed(&rng, 1);
+    struct pool *pool; /* of three threads, for one of the layers */
+    cadre_error err = {0};
+    assert_ok(pool_new(&pool, 3, &err), err);
     for (int t = 0; t < 4; t++) {
         struct kv_cache *kv = cache(types[t]);
         real *k[N_LAYER][N_SEQ], *v[N_LAYER][N_SEQ];
@@ -72,15 +90,15 @@ static void every_format_gives_back_what_it_keeps(void **state)
                 k[l][s] = random_rows(&rng, N_CTX * K_WIDTH);
                 v[l][s] = random_rows(&rng, N_CTX * V_WIDTH);
                 for (int64_t p = 0; p < N_CTX; p += 50) /* pieces that straddle blocks */
-                    kv_put(kv, l, s, p, k[l][s] + p * K_WIDTH, v[l][s] + p * V_WIDTH, 50);
+                    kv_put(kv, l ? pool : NULL, l, s, p, k[l][s] + p * K_WIDTH, v[l][s] + p * V_WIDTH, 50);
             }
         for (int l = 0; l < N_LAYER; l++) {
             struct kv_layer_view storage = {kv, l, slot};
             struct kv_view view = kv_layer_view(&storage);
-            assert_int_equal(view.decodes, types[t] != DTYPE_F32);
+            assert_int_equal(view.type, types[t]);
             for (int s = 0; s < N_SEQ; s++)
                 for (int64_t p = 0; p < N_CTX; p += 7)
-                    expect_row(view, types[t], s, p, k[l][slot[s]] + p * K_WIDTH, v[l][slot[s]] + p * V_WIDTH);
+                    expect_row(view, s, p, k[l][slot[s]] + p * K_WIDTH, v[l][slot[s]] + p * V_WIDTH);
         }
         for (int l = 0; l < N_LAYER; l++)
             for (int s = 0; s < N_SEQ; s++) {
@@ -89,6 +107,7 @@ static void every_format_gives_back_what_it_keeps(void **state)
             }
         kv_free(kv);
     }
+    pool_free(pool);
 }
 
 static void storing_again_goes_back(void **state)
@@ -99,14 +118,14 @@ static void storing_again_goes_back(void **state)
     rng_seed(&rng, 2);
     struct kv_cache *kv = cache(DTYPE_F16);
     real *k = random_rows(&rng, N_CTX * K_WIDTH), *v = random_rows(&rng, N_CTX * V_WIDTH);
-    kv_put(kv, 0, 1, 0, k, v, 100);
-    kv_put(kv, 0, 1, 20, k + 100 * K_WIDTH, v + 100 * V_WIDTH, 2); /* another continuation from 20 on */
-    kv_put(kv, 0, 1, 22, k + 102 * K_WIDTH, v + 102 * V_WIDTH, 1);
+    kv_put(kv, NULL, 0, 1, 0, k, v, 100);
+    kv_put(kv, NULL, 0, 1, 20, k + 100 * K_WIDTH, v + 100 * V_WIDTH, 2); /* another continuation from 20 on */
+    kv_put(kv, NULL, 0, 1, 22, k + 102 * K_WIDTH, v + 102 * V_WIDTH, 1);
     struct kv_layer_view storage = {kv, 0, slot};
     struct kv_view view = kv_layer_view(&storage);
-    expect_row(view, DTYPE_F16, 0, 19, k + 19 * K_WIDTH, v + 19 * V_WIDTH);
-    expect_row(view, DTYPE_F16, 0, 21, k + 101 * K_WIDTH, v + 101 * V_WIDTH);
-    expect_row(view, DTYPE_F16, 0, 22, k + 102 * K_WIDTH, v + 102 * V_WIDTH);
+    expect_row(view, 0, 19, k + 19 * K_WIDTH, v + 19 * V_WIDTH);
+    expect_row(view, 0, 21, k + 101 * K_WIDTH, v + 101 * V_WIDTH);
+    expect_row(view, 0, 22, k + 102 * K_WIDTH, v + 102 * V_WIDTH);
     free(k);
     free(v);
     kv_free(kv);
@@ -116,10 +135,11 @@ static void compressed_caches_are_smaller(void **state)
 {
     (void)state;
     struct kv_cache *f32 = cache(DTYPE_F32), *f16 = cache(DTYPE_F16), *q8_0 = cache(DTYPE_Q8_0);
-    size_t rows = (size_t)N_LAYER * N_SEQ * N_CTX * (K_WIDTH + V_WIDTH);
-    assert_in_range(kv_bytes(f32), rows * sizeof(real), rows * sizeof(real) + 256);
-    assert_in_range(kv_bytes(f16), rows * 2, rows * 2 + 256);
-    assert_in_range(kv_bytes(q8_0), rows / 32 * 34, rows / 32 * 34 + 256);
+    size_t heads = (size_t)N_LAYER * N_SEQ * HEADS * ((N_CTX + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK);
+    assert_in_range(kv_bytes(f32), heads * (K + V) * sizeof(real), heads * (K + V) * sizeof(real) + 256);
+    assert_in_range(kv_bytes(f16), heads * (K + V) * 2, heads * (K + V) * 2 + 256);
+    assert_in_range(kv_bytes(q8_0), heads * (K / 32 + 2) * 34,
+                    heads * (K / 32 + 2) * 34 + 256); /* 40 fill two blocks */
     kv_free(f32);
     kv_free(f16);
     kv_free(q8_0);
@@ -128,7 +148,8 @@ static void compressed_caches_are_smaller(void **state)
 static void impossible_layouts_are_refused(void **state)
 {
     (void)state;
-    struct kv_width width = {.k = 32, .v = 32}, nothing = {.v = 32}, huge = {.k = 1ll << 45},
+    struct kv_width width = {.heads = 1, .k = 32, .v = 32}, nothing = {.heads = 1, .v = 32}, headless = {.k = 32},
+                    huge = {.heads = 1, .k = 1ll << 45}, many = {.heads = 1ll << 45, .k = 32},
                     vast = {.state = 1ll << 45};
     struct kv_layout good = {.n_layer = 1, .n_seq = 1, .n_ctx = 10, .width = &width, .type = DTYPE_Q8_0}, l;
     struct kv_cache *kv;
@@ -144,7 +165,9 @@ static void impossible_layouts_are_refused(void **state)
     REFUSED(l.type = DTYPE_I32, CADRE_E_UNSUPPORTED, "i32");
     REFUSED(l.type = DTYPE_NONE, CADRE_E_UNSUPPORTED, "unknown");
     REFUSED(l.width = &nothing, CADRE_E_ARG, "layer 0");
+    REFUSED(l.width = &headless, CADRE_E_ARG, "layer 0");
     REFUSED(l.width = &huge, CADRE_E_MEMORY, "memory");
+    REFUSED(l.width = &many, CADRE_E_MEMORY, "memory");
     REFUSED(l.width = &vast, CADRE_E_MEMORY, "states");
     REFUSED(l.n_ctx = 0, CADRE_E_ARG, "at least one");
     REFUSED(l.n_seq = -1, CADRE_E_ARG, "at least one");
@@ -158,9 +181,10 @@ static void impossible_layouts_are_refused(void **state)
 
 enum { STATE = 5 };
 
-static struct kv_cache *stateful_cache(bool marks)
+static struct kv_cache *stateful_cache(int marks)
 {
-    static const struct kv_width width[3] = {{.k = 4, .v = 4}, {.state = STATE}, {.k = 4, .v = 4, .state = 2}};
+    static const struct kv_width width[3] = {
+        {.heads = 1, .k = 4, .v = 4}, {.state = STATE}, {.heads = 1, .k = 4, .v = 4, .state = 2}};
     struct kv_layout l = {.n_layer = 3, .n_seq = 2, .n_ctx = 10, .width = width, .marks = marks, .type = DTYPE_F16};
     struct kv_cache *kv;
     cadre_error err = {0};
@@ -188,7 +212,7 @@ static void expect_states(struct kv_cache *kv, int64_t seq, real value)
 static void states_are_of_their_sequence_and_start_from_zeros(void **state)
 {
     (void)state;
-    struct kv_cache *kv = stateful_cache(false);
+    struct kv_cache *kv = stateful_cache(0);
     const real *s = kv_state(kv, 1, 0, 0, 3);
     for (int i = 0; i < STATE; i++)
         assert_true(s[i] == 0);
@@ -208,12 +232,12 @@ static void states_are_of_their_sequence_and_start_from_zeros(void **state)
 static void states_go_back_to_the_mark_or_to_the_start(void **state)
 {
     (void)state;
-    struct kv_cache *kv = stateful_cache(true);
+    struct kv_cache *kv = stateful_cache(1);
     advance(kv, 0, 0, 3, 3);
     advance(kv, 1, 0, 9, 9);
     assert_int_equal(kv_rewind(kv, 0, 2), 0); /* nothing is marked */
     advance(kv, 0, 0, 3, 3);
-    kv_mark(kv, 0);
+    kv_mark(kv, 0, 0);
     advance(kv, 0, 3, 4, 7);
     assert_int_equal(kv_rewind(kv, 0, 7), 7); /* where it is */
     assert_int_equal(kv_rewind(kv, 0, 5), 3);
@@ -228,11 +252,34 @@ static void states_go_back_to_the_mark_or_to_the_start(void **state)
     kv_free(kv);
 }
 
+static void each_mark_is_a_place_to_go_back_to(void **state)
+{
+    (void)state;
+    struct kv_cache *kv = stateful_cache(2);
+    advance(kv, 0, 0, 3, 3);
+    kv_mark(kv, 0, 0);
+    advance(kv, 0, 3, 2, 5);
+    kv_mark(kv, 0, 1);
+    advance(kv, 0, 5, 4, 9);
+    assert_int_equal(kv_rewind(kv, 0, 8), 5); /* the later one that fits */
+    expect_states(kv, 0, 5);
+    kv_mark(kv, 0, 1); /* where it is already */
+    advance(kv, 0, 5, 1, 6);
+    assert_int_equal(kv_rewind(kv, 0, 5), 5);
+    expect_states(kv, 0, 5);
+    assert_int_equal(kv_rewind(kv, 0, 4), 3);
+    expect_states(kv, 0, 3);
+    advance(kv, 0, 3, 5, 80); /* another text: the later mark is void */
+    assert_int_equal(kv_rewind(kv, 0, 7), 3);
+    expect_states(kv, 0, 3);
+    kv_free(kv);
+}
+
 static void keys_alone_go_back_anywhere(void **state)
 {
     (void)state;
     struct kv_cache *kv = cache(DTYPE_F32);
-    kv_mark(kv, 0);
+    kv_mark(kv, 0, 0);
     assert_int_equal(kv_rewind(kv, 0, 7), 7);
     kv_free(kv);
 }
@@ -240,8 +287,9 @@ static void keys_alone_go_back_anywhere(void **state)
 static void states_are_reals_whatever_the_format(void **state)
 {
     (void)state;
-    struct kv_cache *plain = stateful_cache(false), *marked = stateful_cache(true);
-    size_t states = 2 * (STATE + 2) * sizeof(real), rows = 2 * 2 * 10 * 8 * 2; /* layers, sequences, positions, f16 */
+    struct kv_cache *plain = stateful_cache(0), *marked = stateful_cache(1);
+    size_t states = 2 * (STATE + 2) * sizeof(real),
+           rows = 2 * 2 * KV_BLOCK * 8 * 2; /* layers, sequences, positions, f16 */
     assert_in_range(kv_bytes(plain), rows + states, rows + states + 256);
     assert_in_range(kv_bytes(marked), rows + 2 * states, rows + 2 * states + 384);
     kv_free(plain);
@@ -257,6 +305,7 @@ int main(void)
         cmocka_unit_test(impossible_layouts_are_refused),
         cmocka_unit_test(states_are_of_their_sequence_and_start_from_zeros),
         cmocka_unit_test(states_go_back_to_the_mark_or_to_the_start),
+        cmocka_unit_test(each_mark_is_a_place_to_go_back_to),
         cmocka_unit_test(keys_alone_go_back_anywhere),
         cmocka_unit_test(states_are_reals_whatever_the_format),
     };

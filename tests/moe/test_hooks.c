@@ -172,7 +172,7 @@ static void shelf_fill(struct shelf *s, struct layer_case *t)
             size_t bytes = packed_bytes(DTYPE_F32, w[m]->n, w[m]->k);
             void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
             assert_non_null(p);
-            packed_fill(p, DTYPE_F32, w[m]->param->x + e * w[m]->n * w[m]->k, w[m]->n, w[m]->k);
+            packed_fill(NULL, p, DTYPE_F32, w[m]->param->x + e * w[m]->n * w[m]->k, w[m]->n, w[m]->k);
             s->whole[m][e] = (struct packed){.type = DTYPE_F32, .n = w[m]->n, .k = w[m]->k, .data = p};
         }
 }

@@ -3,8 +3,9 @@
 
     tests/peer/bench_shapes.py CADRE [peer]
 
-One layer of every shape of bench/shapes.py, in formats of every kind: cadre loads it, its logits are finite, and the tokens of a
-prompt go to many experts. With `peer`, llama.cpp loads it as well, and on q8_0 computes nearly the same.
+One layer of every shape of bench/shapes.py, in formats of every kind: cadre loads it, its logits are finite, and the tokens
+of a prompt go to many experts. With `peer`, llama.cpp loads it as well, and on q8_0 computes nearly the same;
+bench/compare_engines.py compares the two, and counts turns that it kept.
 Exit status: 0, 1, or 77 (skipped) without NumPy or peer.
 """
 
@@ -43,7 +44,7 @@ def log_softmax(x):
     return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
 
 
-def check(cadre, shape, kind, folder, peer):
+def check(cadre, shape, kind, peer, folder):
     """None, or what is wrong"""
     model = folder / "model.gguf"
     run(sys.executable, ROOT / "bench/shapes.py", shape, "--type", kind, "--layers", 1, "--vocab", VOCAB, "-o", model)
@@ -64,6 +65,35 @@ def check(cadre, shape, kind, folder, peer):
     return f"median KL {differ:.1e} to the peer" if kind == "q8_0" and not differ <= KL else None
 
 
+def check_comparison(cadre, folder):
+    """None, or what is wrong"""
+    model, turns = folder / "model.gguf", folder / "turns.jsonl"
+    run(sys.executable, ROOT / "bench/shapes.py", "mixtral-small", "--layers", 1, "--vocab", VOCAB, "-o", model)
+    turns.write_text('{"cadre": [10, 1], "llama.cpp": [1000000, 100000]}\n')
+    said = json.loads(run(sys.executable, ROOT / "bench/compare_engines.py", model, "--cadre", cadre, "-p", 8, "-n", 2, "-r", 2,
+                          "-t", 1, "--keep", turns, "--json"))
+    kept = [json.loads(line) for line in turns.read_text().splitlines()]
+    for column, (speed, ratio) in enumerate((("prompt_tokens_per_s", "cadre_prompt_ratio"), ("tokens_per_s", "cadre_ratio"))):
+        for name, figures in said["engines"].items():
+            if sorted(figures[speed]["all"]) != sorted(turn[name][column] for turn in kept) or figures[speed]["min"] <= 0:
+                return f"{name}: {figures}, but the turns are {kept}"
+        ratios = sorted(turn["cadre"][column] / turn["llama.cpp"][column] for turn in kept)
+        if len(kept) != 3 or abs(said["engines"]["llama.cpp"][ratio] - ratios[1]) > 1e-9:
+            return f"ratios {ratios}, but {ratio} is {said['engines']['llama.cpp'][ratio]}"
+    return None if list(said["engines"]) == ["cadre", "llama.cpp"] else f"engines {list(said['engines'])}"
+
+
+def attempt(name, function, *arguments):
+    """Whether it went wrong"""
+    with tempfile.TemporaryDirectory(prefix="cadre-shapes-") as folder:
+        try:
+            wrong = function(*arguments, Path(folder))
+        except ValueError as error:
+            wrong = str(error)
+    print(f"{name}: {wrong or 'runs'}", flush=True)
+    return wrong is not None
+
+
 def main():
     cadre, peer, failed = sys.argv[1], sys.argv[2:] == ["peer"], 0
     try:
@@ -74,13 +104,9 @@ def main():
         return 77
     for shape in SHAPES:
         for kind in TYPES[shape]:
-            with tempfile.TemporaryDirectory(prefix="cadre-shapes-") as folder:
-                try:
-                    wrong = check(cadre, shape, kind, Path(folder), peer)
-                except ValueError as error:
-                    wrong = str(error)
-            failed += wrong is not None
-            print(f"{shape} {kind}: {wrong or 'runs'}", flush=True)
+            failed += attempt(f"{shape} {kind}", check, cadre, shape, kind, peer)
+    if peer:
+        failed += attempt("comparison", check_comparison, cadre)
     return 1 if failed else 0
 
 

@@ -91,7 +91,7 @@ static cadre_err check(const struct spec *s, const struct layer_spec *l, cadre_e
 static struct kv_width cache(const struct spec *s, const struct layer_spec *l, enum mla_form mla)
 {
     (void)mla;
-    return (struct kv_width){.k = l->n_kv_head * s->head_dim, .v = l->n_kv_head * s->v_dim};
+    return (struct kv_width){.heads = l->n_kv_head, .k = s->head_dim, .v = s->v_dim};
 }
 
 static struct tensor *head_norm(struct op_ctx *c, const struct spec *s, struct tensor *x, struct tensor *w)
@@ -103,11 +103,14 @@ static struct tensor *head_norm(struct op_ctx *c, const struct spec *s, struct t
     return op_reshape(c, op_rmsnorm(c, heads, w, s->norm_eps), 2, (int64_t[]){rows, cols});
 }
 
-static struct tensor *project(struct op_ctx *c, const struct spec *s, struct tensor *h, const struct weight *w,
-                              struct tensor *bias)
+/* Queries, keys and values */
+static void project(struct op_ctx *c, const struct spec *s, const struct layer *l, struct tensor *h,
+                    struct tensor *qkv[3])
 {
-    struct tensor *x = op_linear(c, h, w, bias);
-    return s->qkv_clamp != 0 ? op_clamp(c, x, s->qkv_clamp) : x;
+    const struct op_linear_part part[3] = {{&l->q, l->q_bias}, {&l->k, l->k_bias}, {&l->v, l->v_bias}};
+    op_linears(c, h, NULL, 3, part, qkv);
+    for (int i = 0; s->qkv_clamp != 0 && i < 3; i++)
+        qkv[i] = op_clamp(c, qkv[i], s->qkv_clamp);
 }
 
 static struct tensor *place(struct op_ctx *c, const struct attend *a, struct tensor *x, struct tensor *norm)
@@ -133,13 +136,14 @@ static struct tensor *forward(struct op_ctx *c, const struct attend *a, struct t
 {
     const struct spec *s = &a->m->spec;
     const struct layer *l = &a->m->layers[a->layer];
-    struct tensor *q = project(c, s, h, &l->q, l->q_bias), *gate = NULL;
+    struct tensor *qkv[3], *gate = NULL;
+    project(c, s, l, h, qkv);
+    struct tensor *q = qkv[0];
     if (s->attention_gate)
         q = split_gate(c, q, s->head_dim, &gate);
     q = place(c, a, q, l->q_norm);
-    struct tensor *k = place(c, a, project(c, s, h, &l->k, l->k_bias), l->k_norm);
-    struct tensor *v = project(c, s, h, &l->v, l->v_bias);
-    struct tensor *y = attend_rows(c, a, q, k, v,
+    struct tensor *k = place(c, a, qkv[1], l->k_norm);
+    struct tensor *y = attend_rows(c, a, q, k, qkv[2],
                                    (struct attention){.n_head = a->l.n_head,
                                                       .n_kv_head = a->l.n_kv_head,
                                                       .head_dim = s->head_dim,

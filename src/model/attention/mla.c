@@ -117,8 +117,8 @@ static cadre_err check(const struct spec *s, const struct layer_spec *l, cadre_e
 static struct kv_width cache(const struct spec *s, const struct layer_spec *l, enum mla_form mla)
 {
     if (mla == MLA_ABSORBED)
-        return (struct kv_width){.k = s->kv_rank + s->n_rot};
-    return (struct kv_width){.k = l->n_head * s->head_dim, .v = l->n_head * s->v_dim};
+        return (struct kv_width){.heads = 1, .k = s->kv_rank + s->n_rot};
+    return (struct kv_width){.heads = l->n_head, .k = s->head_dim, .v = s->v_dim};
 }
 
 /* The columns from … of each of `heads` parts of every row, as [n heads, width]. */

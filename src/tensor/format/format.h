@@ -23,6 +23,9 @@ encode_fn q4_0_encode, q4_1_encode, q5_0_encode, q5_1_encode, q8_0_encode; /* le
 encode_fn q4_k_encode, q5_k_encode, q6_k_encode;                           /* k_encode.c */
 encode_fn mxfp4_encode;                                                    /* fp4.c */
 
+/* Codebooks of single numbers: iq4_nl and iq4_xs; twice the four-bit floats, integers. */
+extern const int8_t iq4_values[16], fp4_values[16];
+
 static inline uint32_t le16(const unsigned char *p)
 {
     return (uint32_t)(p[0] | p[1] << 8);

@@ -6,13 +6,13 @@
 #include "tensor/format/scales.h"
 
 /* Twice the number, an integer; scales below are halved for it, which is exact. */
-static const float fp4_twice[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+const int8_t fp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 static void put_fp4(float *dst, float scale, const unsigned char *q, int half)
 {
     for (int j = 0; j < half; j++) {
-        dst[j] = fp4_twice[q[j] & 15] * scale;
-        dst[j + half] = fp4_twice[q[j] >> 4] * scale;
+        dst[j] = (float)fp4_values[q[j] & 15] * scale;
+        dst[j + half] = (float)fp4_values[q[j] >> 4] * scale;
     }
 }
 
@@ -48,7 +48,7 @@ static unsigned nearest_fp4(float x, float scale)
     unsigned best = 0;
     float least = fabsf(x);
     for (unsigned c = 1; c < 8; c++) {
-        float e = fabsf(fp4_twice[c] * scale - fabsf(x));
+        float e = fabsf((float)fp4_values[c] * scale - fabsf(x));
         if (e < least) {
             least = e;
             best = c;

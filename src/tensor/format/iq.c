@@ -139,13 +139,13 @@ void iq1_m_decode(const void *src, float *dst, size_t n)
     }
 }
 
-static const float iq4_value[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+const int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 static void put_iq4(float *dst, float scale, const unsigned char *q)
 {
     for (int j = 0; j < 16; j++) {
-        dst[j] = scale * iq4_value[q[j] & 15];
-        dst[j + 16] = scale * iq4_value[q[j] >> 4];
+        dst[j] = scale * (float)iq4_values[q[j] & 15];
+        dst[j + 16] = scale * (float)iq4_values[q[j] >> 4];
     }
 }
 
@@ -163,5 +163,5 @@ void iq4_xs_decode(const void *src, float *dst, size_t n)
     const unsigned char *p = src;
     for (size_t b = 0; b < n / SUPER; b++, p += 136)
         for (int g = 0; g < SUPER / 32; g++, dst += 32)
-            put_iq4(dst, half_at(p) * (float)iq4_xs_scale(p, g), p + 8 + 16 * g);
+            put_iq4(dst, half_at(p) * (float)iq4_xs_scale(le16(p + 2), p + 4, g), p + 8 + 16 * g);
 }

@@ -36,10 +36,10 @@ static inline float e8m0_half(unsigned e)
     return f;
 }
 
-/* Scale of group g of 8 of an iq4_xs block: low halves in bytes 4–7, upper two bits in the u16 before them. */
-static inline int iq4_xs_scale(const unsigned char *p, int g)
+/* Scale of group g of 8 of an iq4_xs block: low halves in four bytes, upper two bits in a u16. */
+static inline int iq4_xs_scale(unsigned high, const unsigned char *low, int g)
 {
-    return (int)((p[4 + g / 2] >> g % 2 * 4 & 15u) | (le16(p + 2) >> 2 * g & 3) << 4) - 32;
+    return (int)((low[g / 2] >> g % 2 * 4 & 15u) | (high >> 2 * g & 3) << 4) - 32;
 }
 
 #endif

@@ -1,0 +1,104 @@
+/* The codes of 32 numbers in a block of the file, one byte each, for the rows of BLOCK_FORMATS. Inline, so that a
+ * level's packing of a format is one loop. */
+#ifndef CADRE_KERNEL_BLOCK_CODES_H
+#define CADRE_KERNEL_BLOCK_CODES_H
+
+#include <string.h>
+
+#include "kernel/blocks.h"
+
+/* numbers j and j + 16 in byte j */
+static inline void low_high(const unsigned char *p, uint8_t code[GRID_BLOCK])
+{
+    uint64_t x[2], mask = UINT64_C(0x0f0f0f0f0f0f0f0f);
+    memcpy(x, p, sizeof x);
+    uint64_t y[4] = {x[0] & mask, x[1] & mask, x[0] >> 4 & mask, x[1] >> 4 & mask};
+    memcpy(code, y, sizeof y);
+}
+
+/* Eight bits at a time become bytes of 0 or 16: bit i stays in byte i, and carries over its byte's bit 7. */
+static inline void fifth_bits(const unsigned char *high, uint8_t code[GRID_BLOCK])
+{
+    uint64_t ones = UINT64_C(0x0101010101010101);
+    for (int i = 0; i < 4; i++) {
+        uint64_t x, bits = high[i] * ones & UINT64_C(0x8040201008040201);
+        memcpy(&x, code + 8 * i, sizeof x);
+        x |= ((bits + 0x7f * ones) >> 7 & ones) << 4;
+        memcpy(code + 8 * i, &x, sizeof x);
+    }
+}
+
+static inline void codes_after_1(const unsigned char *p, int g, uint8_t code[GRID_BLOCK]) /* mxfp4 */
+{
+    (void)g;
+    low_high(p + 1, code);
+}
+static inline void codes_after_2(const unsigned char *p, int g, uint8_t code[GRID_BLOCK]) /* q4_0, iq4_nl */
+{
+    (void)g;
+    low_high(p + 2, code);
+}
+static inline void codes_q4_1(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    (void)g;
+    low_high(p + 4, code);
+}
+static inline void codes_q5_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    (void)g;
+    low_high(p + 6, code);
+    fifth_bits(p + 2, code);
+}
+static inline void codes_q5_1(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    (void)g;
+    low_high(p + 8, code);
+    fifth_bits(p + 4, code);
+}
+static inline void codes_q8_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    (void)g;
+    memcpy(code, p + 2, GRID_BLOCK);
+}
+static inline void codes_iq4_xs(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    low_high(p + 8 + 16 * g, code);
+}
+
+/* Places in super-blocks: format/k_quants.c. */
+static inline void bits_of(const unsigned char *p, int shift, int mask, uint8_t code[GRID_BLOCK])
+{
+    for (int j = 0; j < GRID_BLOCK; j++)
+        code[j] = p[j] >> shift & mask;
+}
+static inline void add_bits(const unsigned char *p, int shift, int mask, int to, uint8_t code[GRID_BLOCK])
+{
+    for (int j = 0; j < GRID_BLOCK; j++)
+        code[j] |= (uint8_t)((p[j] >> shift & mask) << to);
+}
+static inline void codes_q2_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    bits_of(p + 16 + g / 4 * 32, g % 4 * 2, 3, code);
+}
+static inline void codes_q3_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    bits_of(p + 32 + g / 4 * 32, g % 4 * 2, 3, code);
+    add_bits(p, g, 1, 2, code);
+}
+static inline void codes_q4_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    bits_of(p + 16 + g / 2 * 32, g % 2 * 4, 15, code);
+}
+static inline void codes_q5_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    bits_of(p + 48 + g / 2 * 32, g % 2 * 4, 15, code);
+    add_bits(p + 16, g, 1, 4, code);
+}
+static inline void codes_q6_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    int s = g % 4;
+    bits_of(p + g / 4 * 64 + s % 2 * 32, s / 2 * 4, 15, code);
+    add_bits(p + 128 + g / 4 * 32, s * 2, 3, 4, code);
+}
+
+#endif

@@ -1,0 +1,821 @@
+/* Block-quantized products over simd16.h; blocks.c is the definition, blocks.h says how strips lie. Included once by
+ * each level's file, which says how large a tile its registers hold: GRID_ROWS, GRID_STRIPS and FEW_STRIPS.
+ *
+ * Up to FEW rows, codes become integers (or floats) in registers. For more rows a panel of PANEL_K numbers of k of one
+ * or two strips is unpacked into the first-level cache, and all rows pass over it. */
+#ifndef CADRE_KERNEL_BLOCKS_SIMD_H
+#define CADRE_KERNEL_BLOCKS_SIMD_H
+
+#include "kernel/block_codes.h"
+#include "kernel/tile_simd.h"
+#include "tensor/format/scales.h"
+
+enum { PANEL_K = 256, AHEAD = 2048 /* bytes that few rows prefetch ahead */ };
+
+/* ---- 32 words of 16 bits: number p of 16 pairs in word 2 · lane + p */
+
+#ifdef __AVX512F__
+
+INLINE i16 w_add(i16 a, i16 b)
+{
+    return _mm512_add_epi16(a, b);
+}
+INLINE i16 w_dot(i16 sum, i16 a, i16 b) /* sum += a0 b0 + a1 b1 */
+{
+#ifdef __AVX512VNNI__
+    return _mm512_dpwssd_epi32(sum, a, b);
+#else
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+#endif
+}
+INLINE i16 w_low_bytes(i16 x)
+{
+    return _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8);
+}
+INLINE i16 w_high_bytes(i16 x)
+{
+    return _mm512_srai_epi16(x, 8);
+}
+/* A table is looked up by the low five bits of a word: a code's neighbour bits do no harm when it repeats. */
+INLINE i16 w_table(const int8_t value[16])
+{
+    int16_t word[32];
+    for (int i = 0; i < 32; i++)
+        word[i] = value[i % 16];
+    return i_load(word);
+}
+INLINE i16 w_codes(i16 x, int bits, int i, i16 table)
+{
+    (void)bits;
+    return _mm512_permutexvar_epi16(_mm512_srli_epi16(x, (unsigned)(bits * i)), table);
+}
+INLINE i16 i_srl(i16 x, int n)
+{
+    return _mm512_srl_epi32(x, _mm_cvtsi32_si128(n));
+}
+INLINE i16 i_sra(i16 x, int n)
+{
+    return _mm512_srai_epi32(x, (unsigned)n);
+}
+INLINE i16 i_load_u8(const void *p)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
+}
+INLINE i16 i_load_u16(const void *p)
+{
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(p));
+}
+INLINE v16 v_from_int(i16 x)
+{
+    return _mm512_cvtepi32_ps(x);
+}
+INLINE int i_largest(i16 x)
+{
+    return _mm512_reduce_max_epi32(x);
+}
+INLINE i16 v_round(v16 x)
+{
+    return _mm512_cvtps_epi32(x);
+}
+
+#else
+
+INLINE i16 w_add(i16 a, i16 b)
+{
+    return (i16){_mm256_add_epi16(a.lo, b.lo), _mm256_add_epi16(a.hi, b.hi)};
+}
+INLINE i16 w_dot(i16 sum, i16 a, i16 b)
+{
+    return (i16){_mm256_add_epi32(sum.lo, _mm256_madd_epi16(a.lo, b.lo)),
+                 _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.hi, b.hi))};
+}
+INLINE i16 w_low_bytes(i16 x)
+{
+    return (i16){_mm256_srai_epi16(_mm256_slli_epi16(x.lo, 8), 8), _mm256_srai_epi16(_mm256_slli_epi16(x.hi, 8), 8)};
+}
+INLINE i16 w_high_bytes(i16 x)
+{
+    return (i16){_mm256_srai_epi16(x.lo, 8), _mm256_srai_epi16(x.hi, 8)};
+}
+/* Bytes are looked up, raised by 128 so that the upper byte of a word can stay 0. */
+INLINE i16 w_table(const int8_t value[16])
+{
+    uint8_t byte[32];
+    for (int i = 0; i < 32; i++)
+        byte[i] = (uint8_t)(value[i % 16] + 128);
+    return (i16){_mm256_loadu_si256((const __m256i *)(const void *)byte),
+                 _mm256_loadu_si256((const __m256i *)(const void *)byte)};
+}
+INLINE __m256i half_codes(__m256i x, int bits, int i, __m256i table)
+{
+    __m256i code = _mm256_and_si256(_mm256_srli_epi16(x, bits * i), _mm256_set1_epi16((short)((1 << bits) - 1)));
+    code = _mm256_or_si256(code, _mm256_set1_epi16((short)0x8000)); /* looks up 0 for the upper byte */
+    return _mm256_sub_epi16(_mm256_shuffle_epi8(table, code), _mm256_set1_epi16(128));
+}
+INLINE i16 w_codes(i16 x, int bits, int i, i16 table)
+{
+    return (i16){half_codes(x.lo, bits, i, table.lo), half_codes(x.hi, bits, i, table.hi)};
+}
+INLINE i16 i_srl(i16 x, int n)
+{
+    __m128i count = _mm_cvtsi32_si128(n);
+    return (i16){_mm256_srl_epi32(x.lo, count), _mm256_srl_epi32(x.hi, count)};
+}
+INLINE i16 i_sra(i16 x, int n)
+{
+    return (i16){_mm256_srai_epi32(x.lo, n), _mm256_srai_epi32(x.hi, n)};
+}
+INLINE i16 i_load_u8(const void *p)
+{
+    __m128i x = _mm_loadu_si128(p);
+    return (i16){_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))};
+}
+INLINE i16 i_load_u16(const void *p)
+{
+    return (i16){_mm256_cvtepu16_epi32(_mm_loadu_si128(p)),
+                 _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1))};
+}
+INLINE v16 v_from_int(i16 x)
+{
+    return (v16){_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)};
+}
+INLINE int i_largest(i16 x)
+{
+    __m256i h = _mm256_max_epi32(x.lo, x.hi);
+    __m128i q = _mm_max_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+    q = _mm_max_epi32(q, _mm_shuffle_epi32(q, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
+}
+INLINE i16 v_round(v16 x)
+{
+    return (i16){_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)};
+}
+
+#endif
+
+INLINE i16 w_pair(const int16_t *p)
+{
+    int both;
+    memcpy(&both, p, sizeof both);
+    return i_set1(both);
+}
+
+/* ---- scales of 16 outputs, by the names of BLOCK_FORMATS */
+
+struct scales {
+    v16 scale, min;
+};
+typedef struct scales scales_fn(const char *half, const char *byte, int g);
+
+INLINE i16 byte_at(const char *byte, int i)
+{
+    return i_load_u8(byte + i * STRIP);
+}
+INLINE i16 bits_at32(i16 x, int shift, int mask)
+{
+    return i_and(i_srl(x, shift), i_set1(mask));
+}
+INLINE struct scales scales_half(const char *half, const char *byte, int g)
+{
+    (void)byte, (void)g;
+    return (struct scales){v_load_f16(half), v_set1(0)};
+}
+INLINE struct scales scales_half_min(const char *half, const char *byte, int g)
+{
+    (void)byte, (void)g;
+    v16 m = v_load_f16(half + STRIP * 2);
+    return (struct scales){v_load_f16(half), v_from_bits(i_xor(v_bits(m), i_set1((int)0x80000000u)))};
+}
+INLINE struct scales scales_e8m0(const char *half, const char *byte, int g)
+{
+    (void)half, (void)g;
+    i16 e = byte_at(byte, 0), one = i_set1(1);
+    v16 usual = v_from_bits(i_shl(i_add(e, i_set1(-1)), 23)); /* e8m0_half */
+    v16 zero = v_from_bits(i_set1(0x00200000)), first = v_from_bits(i_set1(0x00400000));
+    v16 ef = v_from_int(e);
+    v16 least = v_select(v_less(ef, v_from_int(one)), zero, first);
+    return (struct scales){v_select(v_less(ef, v_set1(2)), least, usual), v_set1(0)};
+}
+/* Integers times the halves of the super-block */
+INLINE struct scales scaled(const char *half, i16 scale)
+{
+    return (struct scales){v_mul(v_load_f16(half), v_from_int(scale)), v_set1(0)};
+}
+INLINE struct scales scaled_min(const char *half, i16 scale, i16 min)
+{
+    return (struct scales){v_mul(v_load_f16(half), v_from_int(scale)),
+                           v_mul(v_load_f16(half + STRIP * 2), v_from_int(min))};
+}
+INLINE struct scales scales_q2_k(const char *half, const char *byte, int g)
+{
+    i16 x = byte_at(byte, g);
+    return scaled_min(half, i_and(x, i_set1(15)), i_shr(x, 4));
+}
+INLINE struct scales scales_q3_k(const char *half, const char *byte, int g)
+{
+    i16 low = bits_at32(byte_at(byte, g % 8), g / 8 * 4, 15);
+    i16 high = i_shl(bits_at32(byte_at(byte, 8 + g % 4), g / 4 * 2, 3), 4);
+    return scaled(half, i_add(i_or(low, high), i_set1(-32)));
+}
+INLINE struct scales scales_q4_k(const char *half, const char *byte, int g)
+{
+    if (g < 4)
+        return scaled_min(half, i_and(byte_at(byte, g), i_set1(63)), i_and(byte_at(byte, g + 4), i_set1(63)));
+    i16 low = byte_at(byte, g + 4), s = byte_at(byte, g - 4), m = byte_at(byte, g);
+    return scaled_min(half, i_or(i_and(low, i_set1(15)), i_shl(i_shr(s, 6), 4)),
+                      i_or(i_shr(low, 4), i_shl(i_shr(m, 6), 4)));
+}
+INLINE struct scales scales_q6_k(const char *half, const char *byte, int g)
+{
+    return (struct scales){v_mul(v_load_f16(half), v_load_i8(byte + g * STRIP)), v_set1(0)};
+}
+INLINE struct scales scales_iq4_xs(const char *half, const char *byte, int g)
+{
+    i16 low = bits_at32(byte_at(byte, g / 2), g % 2 * 4, 15);
+    i16 high = i_shl(bits_at32(i_load_u16(half + STRIP * 2), 2 * g, 3), 4);
+    return scaled(half, i_add(i_or(low, high), i_set1(-32)));
+}
+
+/* ---- a format as constants of its functions */
+
+struct block_format {
+    int unit, sub, n_half, n_byte, low, high;
+    bool has_min;
+    scales_fn *scales;
+};
+
+/* What codes of the planes stand for; a number is the sum of both. */
+struct tables {
+    i16 low, high;   /* words */
+    v16 lowf, highf; /* floats */
+};
+
+static struct tables tables_of(const struct block_layout *f)
+{
+    int8_t low[16] = {0}, high[16] = {0};
+    float lowf[16], highf[16];
+    for (int i = 0; i < 16 && f->low < 8; i++) {
+        int code = i % (1 << f->low);
+        low[i] = (int8_t)(f->table ? f->table[code] : code + f->offset);
+        high[i] = (int8_t)(i % (1 << f->high) << f->low);
+    }
+    for (int i = 0; i < 16; i++) {
+        lowf[i] = low[i];
+        highf[i] = high[i];
+    }
+    return (struct tables){w_table(low), w_table(high), v_load(lowf), v_load(highf)};
+}
+
+INLINE int record_bytes(struct block_format f)
+{
+    return (2 * f.n_half + f.n_byte) * STRIP;
+}
+INLINE int plane_bytes(struct block_format f)
+{
+    return (f.low + f.high) * PLANE_BYTES;
+}
+INLINE int64_t strip_bytes_of(struct block_format f, int64_t k)
+{
+    return k / f.unit * record_bytes(f) + k / GRID_BLOCK * plane_bytes(f);
+}
+INLINE const char *planes_of(struct block_format f, const char *strip, int64_t k)
+{
+    return strip + k / f.unit * record_bytes(f);
+}
+/* Scales of group i of the 32 numbers at k0. */
+INLINE struct scales scales_at(struct block_format f, const char *strip, int64_t k0, int i)
+{
+    const char *half = strip + k0 / f.unit * record_bytes(f);
+    return f.scales(half, half + f.n_half * STRIP * 2, (int)(k0 % f.unit) / f.sub + i);
+}
+
+/* Numbers 2 j and 2 j + 1 of 32. */
+INLINE i16 pair_words(struct block_format f, const struct tables *t, const char *plane, int j)
+{
+    if (f.low == 8) {
+        i16 x = i_load(plane + j / 2 * PLANE_BYTES);
+        return j % 2 ? w_high_bytes(x) : w_low_bytes(x);
+    }
+    int per = 16 / f.low, per_high = f.high ? 16 / f.high : 1;
+    i16 x = w_codes(i_load(plane + j / per * PLANE_BYTES), f.low, j % per, t->low);
+    if (f.high)
+        x = w_add(x, w_codes(i_load(plane + (f.low + j / per_high) * PLANE_BYTES), f.high, j % per_high, t->high));
+    return x;
+}
+
+/* Number 2 j + p of 32 as floats. */
+INLINE v16 number_floats(struct block_format f, const struct tables *t, const char *plane, int j, int p)
+{
+    if (f.low == 8)
+        return v_from_int(i_sra(i_shl(i_load(plane + j / 2 * PLANE_BYTES), 24 - 8 * (2 * p + j % 2)), 24));
+#ifdef __AVX512F__
+    int per = 16 / f.low, per_high = f.high ? 16 / f.high : 1;
+    i16 x = i_shr(i_load(plane + j / per * PLANE_BYTES), 16 * p + f.low * (j % per));
+    v16 v = _mm512_permutexvar_ps(x, t->lowf);
+    if (f.high) {
+        i16 y = i_shr(i_load(plane + (f.low + j / per_high) * PLANE_BYTES), 16 * p + f.high * (j % per_high));
+        v = v_add(v, _mm512_permutexvar_ps(y, t->highf));
+    }
+    return v;
+#else
+    i16 x = pair_words(f, t, plane, j);
+    return v_from_int(i_sra(p ? x : i_shl(x, 16), 16));
+#endif
+}
+
+INLINE void prefetch_planes(struct block_format f, const char *plane)
+{
+    for (int i = 0; i < f.low + f.high; i++)
+        _mm_prefetch(plane + AHEAD + i * PLANE_BYTES, _MM_HINT_T0);
+}
+
+/* ---- activations on a grid */
+
+static void to_grid(const float *x, int64_t n, int16_t *q, float *grid, float *sum)
+{
+    for (int64_t b = 0; b < n / GRID_BLOCK; b++, x += GRID_BLOCK, q += GRID_BLOCK, sum += 2) {
+        i16 mag = i_set1(0x7fffffff);
+        v16 a[2];
+        i16 word[2];
+        for (int h = 0; h < 2; h++)
+            a[h] = v_from_bits(i_shl(v_bf16(v_load(x + 16 * h)), 16));
+        int t0 = i_largest(i_and(v_bits(a[0]), mag)), t1 = i_largest(i_and(v_bits(a[1]), mag));
+        uint32_t top = (uint32_t)(t0 > t1 ? t0 : t1);
+        struct grid_step s = grid_step(top);
+        grid[b] = s.grid;
+        for (int h = 0; h < 2; h++) {
+            word[h] = top < GRID_NO_NUMBER ? v_round(v_mul(a[h], v_set1(s.inverse))) : i_set1(0);
+            int32_t v[16], total = 0;
+            i_store(v, word[h]);
+            for (int j = 0; j < 16; j++) {
+                q[16 * h + j] = (int16_t)v[j];
+                total += v[j];
+            }
+            sum[h] = (float)total * s.grid;
+        }
+    }
+}
+
+/* One product of a format's tiles: what its functions take. */
+struct grid_job {
+    const struct tables *t;
+    int64_t n, k;
+    struct grid_rows a; /* from the first row of the tile on */
+    const float *x;     /* f32 activations instead */
+    int64_t ldx;
+    const char *strip;
+    float *c;
+    int64_t ldc;
+    bool accumulate;
+};
+
+INLINE void finish_group(v16 *c, struct scales s, bool has_min, i16 p, float grid, const float *sum, int sub)
+{
+    *c = v_fma(s.scale, v_mul(v_from_int(p), v_set1(grid)), *c);
+    if (has_min)
+        *c = v_fma(s.min, v_set1(-(sub == GRID_BLOCK ? sum[0] + sum[1] : sum[0])), *c);
+}
+
+/* `rows` rows against one strip */
+INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f)
+{
+    struct grid_job d = *job;
+    struct tables t = *d.t;
+    v16 acc[GEMM_FEW];
+    UNROLL for (int r = 0; r < rows; r++) acc[r] = v_set1(0);
+    const char *plane = planes_of(f, d.strip, d.k);
+    for (int64_t k0 = 0; k0 < d.k; k0 += GRID_BLOCK, plane += plane_bytes(f)) {
+        prefetch_planes(f, plane);
+        UNROLL for (int g = 0; g < GRID_BLOCK / f.sub; g++)
+        {
+            i16 p[GEMM_FEW];
+            struct scales s = scales_at(f, d.strip, k0, g);
+            UNROLL for (int r = 0; r < rows; r++) p[r] = i_set1(0);
+            UNROLL for (int j = 0; j < f.sub / 2; j++)
+            {
+                i16 w = pair_words(f, &t, plane, g * f.sub / 2 + j);
+                UNROLL for (int r = 0; r < rows; r++) p[r] =
+                    w_dot(p[r], w_pair(d.a.q + r * d.a.ld + k0 + g * f.sub + 2 * j), w);
+            }
+            UNROLL for (int r = 0; r < rows; r++)
+            {
+                int64_t at = r * d.a.ld + k0;
+                finish_group(&acc[r], s, f.has_min, p[r], d.a.grid[at / GRID_BLOCK], d.a.sum + at / GRID_SUM + g,
+                             f.sub);
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) v_put(d.c + r * d.ldc, acc[r], d.n);
+}
+
+/* `rows` rows of f32 against some strips: the sums of gemm_f32 with w = scale v (- min) */
+INLINE void few_f32(int rows, int strips, const struct grid_job *job, struct block_format f)
+{
+    struct grid_job d = *job;
+    struct tables t = *d.t;
+    int64_t strip_bytes = strip_bytes_of(f, d.k);
+    v16 acc[GEMM_FEW][MAX_STRIPS];
+    sums_load(rows, strips, MAX_STRIPS, acc[0], d.c, d.ldc, d.n, d.accumulate);
+    const char *plane = planes_of(f, d.strip, d.k);
+    for (int64_t k0 = 0; k0 < d.k; k0 += GRID_BLOCK, plane += plane_bytes(f)) {
+        UNROLL for (int i = 0; i < strips; i++) prefetch_planes(f, plane + i * strip_bytes);
+        for (int g = 0; g < GRID_BLOCK / f.sub; g++) {
+            struct scales s[MAX_STRIPS];
+            UNROLL for (int i = 0; i < strips; i++) s[i] = scales_at(f, d.strip + i * strip_bytes, k0, g);
+            UNROLL for (int j = 0; j < f.sub; j++)
+            {
+                v16 w[MAX_STRIPS];
+                UNROLL for (int i = 0; i < strips; i++)
+                {
+                    int at = g * f.sub + j;
+                    w[i] = v_mul(s[i].scale, number_floats(f, &t, plane + i * strip_bytes, at / 2, at % 2));
+                    if (f.has_min)
+                        w[i] = v_sub(w[i], s[i].min);
+                }
+                UNROLL for (int r = 0; r < rows; r++)
+                {
+                    v16 x = v_set1(d.x[r * d.ldx + k0 + g * f.sub + j]);
+                    UNROLL for (int i = 0; i < strips; i++) acc[r][i] = v_fma(x, w[i], acc[r][i]);
+                }
+            }
+        }
+    }
+    sums_store(rows, strips, MAX_STRIPS, acc[0], d.c, d.ldc, d.n);
+}
+
+INLINE void unpack_floats(const struct block_layout *layout, const char *strip, int64_t k, int64_t k0, int64_t n,
+                          float *dst, struct block_format f)
+{
+    struct tables t = tables_of(layout);
+    const char *plane = planes_of(f, strip, k) + k0 / GRID_BLOCK * plane_bytes(f);
+    for (int64_t end = k0 + n; k0 < end; k0 += GRID_BLOCK, plane += plane_bytes(f))
+        for (int g = 0; g < GRID_BLOCK / f.sub; g++) {
+            struct scales s = scales_at(f, strip, k0, g);
+            UNROLL for (int j = 0; j < f.sub; j++, dst += STRIP)
+            {
+                int at = g * f.sub + j;
+                v16 w = v_mul(s.scale, number_floats(f, &t, plane, at / 2, at % 2));
+                v_store(dst, f.has_min ? v_sub(w, s.min) : w);
+            }
+        }
+}
+
+/* ---- many rows: a panel of unpacked strips */
+
+struct panel {
+    _Alignas(64) int16_t w[GRID_STRIPS][PANEL_K * STRIP]; /* [k / 2][16][2] */
+    _Alignas(64) float scale[GRID_STRIPS][PANEL_K];       /* [k / sub][16] */
+    _Alignas(64) float min[GRID_STRIPS][PANEL_K];
+};
+
+INLINE void unpack_panel(const struct tables *tables, const char *strip, int64_t k, int64_t k0, int64_t n,
+                         struct panel *to, int at, struct block_format f)
+{
+    struct tables t = *tables;
+    int16_t *w = to->w[at];
+    float *scale = to->scale[at], *min = to->min[at];
+    const char *plane = planes_of(f, strip, k) + k0 / GRID_BLOCK * plane_bytes(f);
+    for (int64_t end = k0 + n; k0 < end; k0 += GRID_BLOCK, plane += plane_bytes(f)) {
+        UNROLL for (int g = 0; g < GRID_BLOCK / f.sub; g++, scale += STRIP, min += STRIP)
+        {
+            struct scales s = scales_at(f, strip, k0, g);
+            v_store(scale, s.scale);
+            if (f.has_min)
+                v_store(min, s.min);
+        }
+        UNROLL for (int j = 0; j < GRID_BLOCK / 2; j++, w += 2 * STRIP) i_store(w, pair_words(f, &t, plane, j));
+    }
+}
+
+/* A tile over a panel; k: its numbers. The sums of earlier panels are in c. */
+INLINE void panel_tile(int rows, int strips, int sub, bool has_min, const struct panel *p, const struct grid_job *d)
+{
+    v16 acc[GRID_ROWS][GRID_STRIPS];
+    sums_load(rows, strips, GRID_STRIPS, acc[0], d->c, d->ldc, d->n, d->accumulate);
+    const int16_t *q = d->a.q;
+    int64_t ld = d->a.ld;
+    for (int64_t at = 0; at < d->k; at += sub, q += sub) {
+        i16 sum[GRID_ROWS][GRID_STRIPS];
+        UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < strips; s++) sum[r][s] = i_set1(0);
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 4
+#else
+#pragma unroll 4
+#endif
+        for (int j = 0; j < sub; j += 2) {
+            i16 w[GRID_STRIPS];
+            UNROLL for (int s = 0; s < strips; s++) w[s] = i_load(p->w[s] + (at + j) * STRIP);
+            UNROLL for (int r = 0; r < rows; r++)
+            {
+                i16 x = w_pair(q + r * ld + j);
+                UNROLL for (int s = 0; s < strips; s++) sum[r][s] = w_dot(sum[r][s], x, w[s]);
+            }
+        }
+        UNROLL for (int s = 0; s < strips; s++)
+        {
+            struct scales sc = {v_load(p->scale[s] + at / sub * STRIP), v_load(p->min[s] + at / sub * STRIP)};
+            UNROLL for (int r = 0; r < rows; r++)
+                finish_group(&acc[r][s], sc, has_min, sum[r][s], d->a.grid[(r * ld + at) / GRID_BLOCK],
+                             d->a.sum + (r * ld + at) / GRID_SUM, sub);
+        }
+    }
+    sums_store(rows, strips, GRID_STRIPS, acc[0], d->c, d->ldc, d->n);
+}
+
+typedef void panel_fn(const struct panel *p, const struct grid_job *d);
+
+#define PANEL_TILE(rows, strips, sub, min)                                                                             \
+    static __attribute__((noinline)) void panel_##rows##x##strips##_##sub##_##min(const struct panel *p,               \
+                                                                                  const struct grid_job *d)            \
+    {                                                                                                                  \
+        panel_tile(rows, strips, sub, min, p, d);                                                                      \
+    }
+#if GRID_STRIPS == 2
+#define PANEL_ROW(rows, sub, min) PANEL_TILE(rows, 1, sub, min) PANEL_TILE(rows, 2, sub, min)
+#define PANEL_NAMES(rows, sub, min)                                                                                    \
+    {                                                                                                                  \
+        panel_##rows##x1_##sub##_##min, panel_##rows##x2_##sub##_##min                                                 \
+    }
+#else
+#define PANEL_ROW(rows, sub, min) PANEL_TILE(rows, 1, sub, min)
+#define PANEL_NAMES(rows, sub, min)                                                                                    \
+    {                                                                                                                  \
+        panel_##rows##x1_##sub##_##min                                                                                 \
+    }
+#endif
+#define PANEL_KIND(sub, min) PANEL_ROW(1, sub, min) PANEL_ROW(2, sub, min) PANEL_ROW(4, sub, min) PANEL_LAST(sub, min)
+#if GRID_ROWS == 6
+#define PANEL_LAST(sub, min) PANEL_ROW(6, sub, min)
+#define PANEL_LAST_NAMES(sub, min) PANEL_NAMES(6, sub, min)
+#else
+#define PANEL_LAST(sub, min)
+#define PANEL_LAST_NAMES(sub, min)                                                                                     \
+    {                                                                                                                  \
+        0                                                                                                              \
+    }
+#endif
+#define PANEL_KIND_NAMES(sub, min)                                                                                     \
+    {                                                                                                                  \
+        PANEL_NAMES(1, sub, min), PANEL_NAMES(2, sub, min), PANEL_NAMES(4, sub, min), PANEL_LAST_NAMES(sub, min)       \
+    }
+PANEL_KIND(16, 0)
+PANEL_KIND(16, 1)
+PANEL_KIND(32, 0)
+PANEL_KIND(32, 1)
+/* [sub 32][has_min][1, 2, 4, 6 rows][strips - 1] */
+static panel_fn *const panel_tiles[2][2][4][GRID_STRIPS] = {{PANEL_KIND_NAMES(16, 0), PANEL_KIND_NAMES(16, 1)},
+                                                            {PANEL_KIND_NAMES(32, 0), PANEL_KIND_NAMES(32, 1)}};
+
+/* All rows over a panel whose first row, panel of k and outputs d describes. */
+static void panel_rows(int64_t m, int strips, const struct panel *p, struct grid_job d,
+                       panel_fn *const tiles[][GRID_STRIPS])
+{
+    while (m > 0) {
+        int i = GRID_ROWS == 6 && m >= 6 ? 3 : m >= 4 ? 2 : m >= 2 ? 1 : 0, rows = i < 3 ? 1 << i : 6;
+        tiles[i][strips - 1](p, &d);
+        m -= rows;
+        d.a.q += rows * d.a.ld;
+        d.a.grid += rows * d.a.ld / GRID_BLOCK;
+        d.a.sum += rows * d.a.ld / GRID_SUM;
+        d.c += rows * d.ldc;
+    }
+}
+
+/* ---- the functions of a format */
+
+typedef void grid_fn(const struct grid_job *job);
+typedef void unpack_panel_fn(const struct tables *t, const char *strip, int64_t k, int64_t k0, int64_t n,
+                             struct panel *to, int at);
+
+static void advance_rows(struct grid_job *d, int64_t rows)
+{
+    d->a.q += rows * d->a.ld;
+    d->a.grid += rows * d->a.ld / GRID_BLOCK;
+    d->a.sum += rows * d->a.ld / GRID_SUM;
+    d->x += rows * d->ldx;
+    d->c += rows * d->ldc;
+}
+
+/* fn: of 1, 2 and 4 rows */
+static void few_rows(int64_t m, struct grid_job d, grid_fn *const fn[3])
+{
+    while (m > 0) {
+        int i = m >= 4 ? 2 : m >= 2 ? 1 : 0;
+        fn[i](&d);
+        advance_rows(&d, 1 << i);
+        m -= 1 << i;
+    }
+}
+
+static void grid_product(const struct block_layout *f, int64_t m, int64_t n_valid, struct grid_job d,
+                         int64_t strip_bytes, grid_fn *const few[3], unpack_panel_fn *unpack)
+{
+    struct tables t = tables_of(f);
+    struct panel p;
+    d.t = &t;
+    int64_t k = d.k;
+    for (int64_t n = 0, step; n < n_valid; n += step, d.strip += step / STRIP * strip_bytes, d.c += step) {
+        int64_t left = n_valid - n;
+        int strips = m > GEMM_FEW && GRID_STRIPS == 2 && left > STRIP ? 2 : 1;
+        step = strips * STRIP;
+        d.n = left < step ? left : step;
+        d.k = k;
+        if (m <= GEMM_FEW) {
+            few_rows(m, d, few);
+            continue;
+        }
+        for (int64_t k0 = 0; k0 < k; k0 += PANEL_K) {
+            struct grid_job part = d;
+            part.k = k - k0 < PANEL_K ? k - k0 : PANEL_K;
+            for (int s = 0; s < strips; s++)
+                unpack(&t, d.strip + s * strip_bytes, k, k0, part.k, &p, s);
+            part.a.q += k0;
+            part.a.grid += k0 / GRID_BLOCK;
+            part.a.sum += k0 / GRID_SUM;
+            part.accumulate = k0 > 0;
+            panel_rows(m, strips, &p, part, panel_tiles[f->sub == GRID_BLOCK][f->has_min]);
+        }
+    }
+}
+
+#define FEW_FN(name, rows)                                                                                             \
+    static __attribute__((noinline)) void grid_##name##_##rows(const struct grid_job *job)                             \
+    {                                                                                                                  \
+        few_grid(rows, job, block_##name);                                                                             \
+    }
+#define FEW_F32_FN(name, rows, strips)                                                                                 \
+    static __attribute__((noinline)) void f32_##name##_##rows##x##strips(const struct grid_job *job)                   \
+    {                                                                                                                  \
+        few_f32(rows, strips, job, block_##name);                                                                      \
+    }
+#if MAX_STRIPS == 4
+#define FEW_F32(name)                                                                                                  \
+    FEW_F32_FN(name, 1, 1)                                                                                             \
+    FEW_F32_FN(name, 2, 1) FEW_F32_FN(name, 4, 1) FEW_F32_FN(name, 1, 4) FEW_F32_FN(name, 2, 4) FEW_F32_FN(name, 4, 4)
+#define WIDE(name)                                                                                                     \
+    {                                                                                                                  \
+        f32_##name##_1x4, f32_##name##_2x4, f32_##name##_4x4                                                           \
+    }
+#else
+#define FEW_F32(name) FEW_F32_FN(name, 1, 1) FEW_F32_FN(name, 2, 1) FEW_F32_FN(name, 4, 1)
+#define WIDE(name)                                                                                                     \
+    {                                                                                                                  \
+        0                                                                                                              \
+    }
+#endif
+
+#define BLOCK_CONSTANTS(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes,   \
+                        scales)                                                                                        \
+    static const struct block_format block_##name = {unit, sub, n_half, n_byte, low, high, has_min, scales_##scales};
+BLOCK_FORMATS(BLOCK_CONSTANTS)
+
+#define GRID_FUNCTIONS(type, name, ...)                                                                                \
+    FEW_FN(name, 1)                                                                                                    \
+    FEW_FN(name, 2)                                                                                                    \
+    FEW_FN(name, 4)                                                                                                    \
+    static __attribute__((noinline)) void panel_##name(const struct tables *t, const char *strip, int64_t k,           \
+                                                       int64_t k0, int64_t n, struct panel *to, int at)                \
+    {                                                                                                                  \
+        unpack_panel(t, strip, k, k0, n, to, at, block_##name);                                                        \
+    }                                                                                                                  \
+    static void grid_##name(int64_t m, int64_t n_valid, int64_t k, const struct grid_rows *a, const void *b, float *c, \
+                            int64_t ldc)                                                                               \
+    {                                                                                                                  \
+        static grid_fn *const few[3] = {grid_##name##_1, grid_##name##_2, grid_##name##_4};                            \
+        struct grid_job d = {.k = k, .a = *a, .strip = b, .c = c, .ldc = ldc};                                         \
+        grid_product(block_layout(DTYPE_##type), m, n_valid, d, strip_bytes_of(block_##name, k), few, panel_##name);   \
+    }
+BLOCK_FORMATS(GRID_FUNCTIONS)
+
+#define SET_GRID(type, name, ...) k->gemm_grid[DTYPE_##type] = grid_##name;
+
+static void set_grid(struct kernels *k)
+{
+    BLOCK_FORMATS(SET_GRID)
+    k->to_grid = to_grid;
+}
+
+#ifndef GRID_ONLY
+
+/* ---- packing: of 32 codes the even ones and the odd ones side by side, b bits each */
+
+/* Pairs of neighbouring bytes, low + high << b, as 16 bytes in the order of the bytes before. */
+INLINE __m128i join_pairs(__m256i x, int b)
+{
+    __m256i words = _mm256_maddubs_epi16(x, _mm256_set1_epi16((short)(1 | 1 << (8 + b))));
+    __m256i bytes = _mm256_permute4x64_epi64(_mm256_packus_epi16(words, words), 0x08);
+    return _mm256_castsi256_si128(bytes);
+}
+INLINE void put_words(unsigned char *plane, int64_t lane, const void *words, int n)
+{
+    for (int v = 0; v < n; v++)
+        memcpy(plane + v * PLANE_BYTES + lane * 4, (const char *)words + 4 * v, 4);
+}
+INLINE void put_plane_simd(unsigned char *plane, int64_t lane, __m256i code, int b)
+{
+    /* even numbers, then odd ones, of each 8 */
+    __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
+    __m256i split = _mm256_shuffle_epi8(code, order);
+    if (b == 8) { /* of each 4: 0, 2, 1, 3 */
+        __m256i four = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+        uint32_t w[8];
+        _mm256_storeu_si256((__m256i *)(void *)w, _mm256_shuffle_epi8(code, four));
+        put_words(plane, lane, w, 8);
+    } else if (b == 4) {
+        uint32_t w[4];
+        _mm_storeu_si128((__m128i *)(void *)w, join_pairs(split, 4));
+        put_words(plane, lane, w, 4);
+    } else if (b == 2) { /* bytes e01 e23 o01 o23 of each 8; a word takes four bytes of one kind, of 16 numbers */
+        __m128i x = join_pairs(split, 2);
+        x = _mm_shuffle_epi8(x, _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+        __m128i both = _mm_maddubs_epi16(x, _mm_set1_epi16(1 | 1 << 12));
+        uint64_t w = (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(both, both));
+        put_words(plane, lane, &w, 2);
+    } else {                                                                                /* b == 1 */
+        __m256i halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi32(split, 0xd8), 0xd8); /* 16 even, 16 odd */
+        uint32_t w = (uint32_t)_mm256_movemask_epi8(_mm256_slli_epi16(halves, 7));
+        put_words(plane, lane, &w, 1);
+    }
+}
+/* Two loads: codes are written in halves, which one load could not take over from the stores */
+INLINE __m256i load_halves(const uint8_t code[GRID_BLOCK])
+{
+    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)code);
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(a),
+                                   _mm_loadu_si128((const __m128i *)(const void *)(code + 16)), 1);
+}
+
+/* One row into its lane */
+INLINE void put_row_simd(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k, size_t bytes,
+                         struct block_format f, int half, int byte,
+                         void (*codes)(const unsigned char *, int, uint8_t[GRID_BLOCK]))
+{
+    unsigned char *plane = strip + k / f.unit * record_bytes(f);
+    for (; k > 0; k -= f.unit, row += bytes, strip += record_bytes(f)) {
+        UNROLL for (int i = 0; i < f.n_half; i++) memcpy(strip + (i * STRIP + lane) * 2, row + half + 2 * i, 2);
+        UNROLL for (int i = 0; i < f.n_byte; i++) strip[(2 * f.n_half + i) * STRIP + lane] = row[byte + i];
+        UNROLL for (int g = 0; g < f.unit / GRID_BLOCK; g++, plane += plane_bytes(f))
+        {
+            uint8_t code[GRID_BLOCK];
+            codes(row, g, code);
+            __m256i c = load_halves(code);
+            __m256i low = f.low == 8 ? c : _mm256_and_si256(c, _mm256_set1_epi8((char)((1 << f.low) - 1)));
+            put_plane_simd(plane, lane, low, f.low);
+            if (f.high) {
+                __m256i high = _mm256_and_si256(c, _mm256_set1_epi8((char)(((1 << f.high) - 1) << f.low)));
+                put_plane_simd(plane + f.low * PLANE_BYTES, lane, _mm256_srli_epi16(high, f.low), f.high);
+            }
+        }
+    }
+}
+#define PUT_ROW(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales)   \
+    static void put_row_##name(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k)                \
+    {                                                                                                                  \
+        put_row_simd(strip, lane, row, k, dtype_info(DTYPE_##type)->bytes, block_##name, half, byte, codes_##codes);   \
+    }
+BLOCK_FORMATS(PUT_ROW)
+
+static void f32_product(const struct block_layout *f, int64_t m, int64_t n_valid, struct grid_job d,
+                        int64_t strip_bytes, grid_fn *const few[3], grid_fn *const wide[3])
+{
+    struct tables t = tables_of(f);
+    d.t = &t;
+    for (int64_t n = 0, step; n < n_valid; n += step, d.strip += step / STRIP * strip_bytes, d.c += step) {
+        int64_t left = n_valid - n;
+        bool many = MAX_STRIPS == 4 && left > 3 * STRIP;
+        step = many ? 4 * STRIP : STRIP;
+        d.n = left < step ? left : step;
+        few_rows(m, d, many ? wide : few);
+    }
+}
+
+#define F32_FUNCTIONS(type, name, ...)                                                                                 \
+    FEW_F32(name)                                                                                                      \
+    static void f32_##name(int64_t m, int64_t n_valid, int64_t k, const float *a, int64_t lda, const void *b,          \
+                           float *c, int64_t ldc, bool accumulate)                                                     \
+    {                                                                                                                  \
+        static grid_fn *const few[3] = {f32_##name##_1x1, f32_##name##_2x1, f32_##name##_4x1}, *const wide[3] =        \
+                                                                                                   WIDE(name);         \
+        struct grid_job d = {.k = k, .x = a, .ldx = lda, .strip = b, .c = c, .ldc = ldc, .accumulate = accumulate};    \
+        f32_product(block_layout(DTYPE_##type), m, n_valid, d, strip_bytes_of(block_##name, k), few, wide);            \
+    }                                                                                                                  \
+    static void unpack_##name(const void *strip, int64_t k, int64_t k0, int64_t n, float *dst)                         \
+    {                                                                                                                  \
+        unpack_floats(block_layout(DTYPE_##type), strip, k, k0, n, dst, block_##name);                                 \
+    }
+BLOCK_FORMATS(F32_FUNCTIONS)
+
+#define SET_F32(type, name, ...)                                                                                       \
+    k->gemm_few[DTYPE_##type] = f32_##name;                                                                            \
+    k->unpack[DTYPE_##type] = unpack_##name;                                                                           \
+    k->put_row[DTYPE_##type] = put_row_##name;
+
+static void set_blocks(struct kernels *k)
+{
+    BLOCK_FORMATS(SET_F32)
+    set_grid(k);
+}
+
+#endif
+
+#endif
