@@ -312,12 +312,16 @@ static int variant_logs(const char *folder, const json_t *v, struct run_log *log
     return status;
 }
 
-/* More lines than eyes can tell apart: the first variant, the three best and the three worst keep their names. */
+/* More lines than eyes can tell apart: the first variant, the three best and the three worst keep
+ * their names. */
 static void name_the_outer(struct svg_series *series, const json_t *variants)
 {
     enum { OUTER = 3, MOST = 8 };
     int n = (int)json_array_size(variants);
-    for (int i = 1; n > MOST && i < n; i++) {
+    for (int i = 0; n > MOST && i < n; i++) {
+        series[i].low = series[i].high = NULL; /* bands of so many cover each other */
+        if (i == 0)
+            continue;
         double own = number(json_object_get(json_array_get(variants, (size_t)i), "bits_per_byte"), "mean");
         int better = 0, worse = 0;
         for (int j = 0; j < n; j++) {
