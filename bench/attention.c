@@ -53,7 +53,7 @@ static void fill(struct setup *u)
     int64_t end = u->before + u->rows;
     for (int64_t l = 0; k && l < u->layers; l++)
         for (int64_t at = 0; at < end; at += PIECE)
-            kv_put(u->kv, u->c.pool, l, 0, at, k, k + PIECE * k_width, min_i64(PIECE, end - at));
+            kv_put(u->kv, &u->c, l, 0, at, k, k + PIECE * k_width, min_i64(PIECE, end - at));
     free(k);
 }
 

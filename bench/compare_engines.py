@@ -11,15 +11,19 @@ values in F16 and rounded activations, unless --cadre-options says otherwise. Re
 turns, and cadre's speed as a multiple of each other engine's: the median of the ratios inside a turn, where drift of the
 machine cancels out.
 
---wrap COMMAND stands before every measured process (numactl, taskset). With --keep FILE the turns of earlier calls that it
-holds count too, and the new ones are added, so that one comparison can be made in several goes on the same model. An
-engine that cannot run the file is reported and left out. Exit status: 0, or 1 when cadre or every other engine failed.
+With --others 0.05, a run in which other programs took more than that share of all processors' time is done again, and
+after a few such runs left out. --wrap COMMAND stands before every measured process (numactl, taskset). With --keep FILE the
+turns of earlier calls that it holds count too, and the new ones are added, so that one comparison can be made in several
+goes on the same model. An engine that cannot run the file is reported and left out. Exit status: 0, or 1 when cadre or
+every other engine failed.
 """
 
 import argparse
 import ctypes as c
 import json
+import os
 import random
+import resource
 import shlex
 import statistics
 import subprocess
@@ -35,7 +39,14 @@ from llama_peer import PACKAGES, PeerMissing, load_library  # noqa: E402
 ENGINES = ("cadre", "llama.cpp", "ik", "ik-rtr")
 
 
+TRIES = 2  # of a run that other programs disturbed
+
+
 class Failed(Exception):
+    pass
+
+
+class Disturbed(Exception):
     pass
 
 
@@ -98,13 +109,27 @@ def turn_of_llama(options):
 # ---- the engines: what to start, and how to read what it says ------------------------------------------------
 
 
+def busy_seconds():
+    """(of all processors, the host's other machines included; of the processes that were started here)"""
+    ticks = [int(x) for x in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    own = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK"), own.ru_utime + own.ru_stime
+
+
 def start(options, command):
     """What a command printed"""
     words = [*shlex.split(options.wrap), *map(str, command)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if options.quiet else None, check=False)
-    if done.returncode:
-        raise Failed(f"{Path(command[0]).name} ended with {done.returncode}")
-    return json.loads(done.stdout)
+    for _ in range(TRIES):
+        begin, (busy, own) = time.perf_counter(), busy_seconds()
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL if options.quiet else None, check=False)
+        if done.returncode:
+            raise Failed(f"{Path(command[0]).name} ended with {done.returncode}")
+        busy, own = (after - before for after, before in zip(busy_seconds(), (busy, own)))
+        others = max(0.0, busy - own) / (time.perf_counter() - begin) / os.cpu_count()
+        if options.others is None or others <= options.others:
+            return json.loads(done.stdout)
+        print(f"other programs had {100 * others:.0f} % of the processors; again", file=sys.stderr, flush=True)
+    raise Disturbed
 
 
 def cadre(options):
@@ -161,6 +186,8 @@ def measure(options):
                 seconds = time.perf_counter() - begin
                 print(f"turn {number} {name}: {prompt:.1f}, {generate:.2f} tokens/s, {seconds:.0f} s with loading",
                       file=sys.stderr, flush=True)
+            except Disturbed:
+                print(f"turn {number} {name}: left out, disturbed {TRIES} times", file=sys.stderr, flush=True)
             except (Failed, PeerMissing, OSError, ValueError) as error:
                 failures[name] = str(error)
                 print(f"{name} left out: {error}", file=sys.stderr, flush=True)
@@ -217,6 +244,7 @@ def main():
     parser.add_argument("-r", "--repeats", type=int, default=5, help="turns")
     parser.add_argument("-t", "--threads", type=int, default=2)
     parser.add_argument("--wrap", default="", metavar="COMMAND", help="before every measured process")
+    parser.add_argument("--others", type=float, metavar="SHARE", help="what other programs may take of the processors")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="turns of earlier calls, and of this one")
     parser.add_argument("-q", "--quiet", action="store_true", help="leave out what engines say about themselves")
     parser.add_argument("--json", action="store_true")

@@ -29,9 +29,11 @@ PIECE = 8 << 20  # bytes made at a time
 CONTEXT = 4096
 
 # Sizes as the models' configurations publish them; scaling of rope is left out, which costs no time.
+OLMOE = {"d": 2048, "layers": 16, "heads": 16, "kv_heads": 16, "head": 128, "ff": 1024, "expert_ff": 1024, "experts": 64,
+         "used": 8, "vocab": 50304}
 SHAPES = {
-    "olmoe": ("olmoe", {"d": 2048, "layers": 16, "heads": 16, "kv_heads": 16, "head": 128, "ff": 1024, "experts": 64,
-                        "used": 8, "vocab": 50304}),
+    "olmoe": ("olmoe", OLMOE),
+    "olmoe-as-qwen3moe": ("qwen3moe", OLMOE),  # the same work, but norms by head: for engines that do not know olmoe
     "deepseek-v2-lite": ("deepseek2", {**LITE, "d": 2048, "layers": 27, "heads": 16, "rank": 512, "nope": 128, "rope": 64,
                                        "v": 128, "ff": 10944, "experts": 64, "used": 6, "expert_ff": 1408, "vocab": 102400,
                                        "eps": 1e-6}),

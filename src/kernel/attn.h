@@ -47,6 +47,8 @@ struct cache_kernels {
     void (*unpack)(real *dst, const void *keys, int64_t n_keys, int64_t dim);
     /* Rows of n numbers as rows of f32, ld apart: n rounded up to whole vectors of 16, or more. */
     void (*rows)(real *dst, int64_t ld, const void *values, int64_t n_rows, int64_t n);
+    /* One row of n numbers, filled up with zeros: the bytes of the format's encoder. */
+    void (*encode)(void *dst, const real *x, int64_t n);
 };
 
 struct attn_kernels {

@@ -111,6 +111,40 @@ static inline __attribute__((always_inline)) void rows(real *dst, int64_t ld, co
             dst[j * ld + d] = row(values + (size_t)j * row_bytes, d);
 }
 
+/* By pieces, which hold whole blocks of every format */
+static void encode(enum dtype type, unsigned char *dst, const real *x, int64_t n)
+{
+    enum { PIECE = 256 };
+    const struct dtype_info *info = dtype_info(type);
+    float piece[PIECE];
+    for (int64_t at = 0; at < n; at += PIECE) {
+        int64_t m = n - at < PIECE ? n - at : PIECE, whole = (m + info->block - 1) / info->block * info->block;
+        for (int64_t i = 0; i < whole; i++)
+            piece[i] = i < m ? (float)x[at + i] : 0;
+        info->encode(piece, dst + at / info->block * info->bytes, (size_t)whole);
+    }
+}
+
+static void encode_f32(void *dst, const real *x, int64_t n)
+{
+    memcpy(dst, x, (size_t)n * sizeof *x);
+}
+
+static void encode_f16(void *dst, const real *x, int64_t n)
+{
+    encode(DTYPE_F16, dst, x, n);
+}
+
+static void encode_bf16(void *dst, const real *x, int64_t n)
+{
+    encode(DTYPE_BF16, dst, x, n);
+}
+
+static void encode_q8_0(void *dst, const real *x, int64_t n)
+{
+    encode(DTYPE_Q8_0, dst, x, n);
+}
+
 #define FORMAT(name, type)                                                                                             \
     static void scores_##name(int64_t m, int64_t n_keys, int64_t dim, const real *q, int64_t ldq, const void *keys,    \
                               const void *next, real *score, int64_t ld)                                               \
@@ -140,8 +174,8 @@ FORMAT(q8_0, DTYPE_Q8_0)
 
 void cache_kernels_generic(struct cache_kernels *of)
 {
-    of[DTYPE_F32] = (struct cache_kernels){scores_f32, add_f32, unpack_f32, rows_f32};
-    of[DTYPE_F16] = (struct cache_kernels){scores_f16, add_f16, unpack_f16, rows_f16};
-    of[DTYPE_BF16] = (struct cache_kernels){scores_bf16, add_bf16, unpack_bf16, rows_bf16};
-    of[DTYPE_Q8_0] = (struct cache_kernels){scores_q8_0, add_q8_0, unpack_q8_0, rows_q8_0};
+    of[DTYPE_F32] = (struct cache_kernels){scores_f32, add_f32, unpack_f32, rows_f32, encode_f32};
+    of[DTYPE_F16] = (struct cache_kernels){scores_f16, add_f16, unpack_f16, rows_f16, encode_f16};
+    of[DTYPE_BF16] = (struct cache_kernels){scores_bf16, add_bf16, unpack_bf16, rows_bf16, encode_bf16};
+    of[DTYPE_Q8_0] = (struct cache_kernels){scores_q8_0, add_q8_0, unpack_q8_0, rows_q8_0, encode_q8_0};
 }

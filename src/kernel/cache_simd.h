@@ -10,10 +10,13 @@
 #include "kernel/gemm_simd.h"
 #include "kernel/rows_simd.h"
 
-/* Vectors of 16 that a tile of so many rows has beside each other: enough sums to hide an fma's latency. */
+/* Rows of the largest tile, and vectors of 16 that a tile of so many rows has beside each other: enough sums to hide an
+ * fma's latency, and no more than registers. Groups of 8 heads are usual. */
 #if MAX_STRIPS == 4
-#define CACHE_WIDE(rows) 4
+#define CACHE_ROWS 8
+#define CACHE_WIDE(rows) ((rows) == 8 ? 2 : 4)
 #else
+#define CACHE_ROWS 6
 #define CACHE_WIDE(rows) ((rows) == 1 ? 4 : (rows) == 2 ? 2 : 1)
 #endif
 
@@ -68,7 +71,7 @@ INLINE void cache_score_step(int n, int rows, int strips, struct cache_format f,
 INLINE void cache_score_tile(int rows, int strips, struct cache_format f, int64_t dim, const float *q, int64_t ldq,
                              const char *keys, ptrdiff_t ahead, float *score, int64_t ld)
 {
-    v16 acc[6 * 4], scale[4];
+    v16 acc[CACHE_ROWS * 4], scale[4];
     size_t strip_bytes = CACHE_STRIP * format_bytes(f, dim);
     UNROLL for (int i = 0; i < rows * strips; i++) acc[i] = v_set1(0);
     for (int64_t d = 0; d < dim;) {
@@ -97,7 +100,7 @@ INLINE void cache_add_tile(int rows, int strips, struct cache_format f, int64_t 
                            int64_t ldp, const char *values, size_t row_bytes, int64_t column, ptrdiff_t ahead, float *o,
                            int64_t ldo)
 {
-    v16 acc[6 * 4];
+    v16 acc[CACHE_ROWS * 4];
     const char *at[4], *scale[4];
     UNROLL for (int s = 0; s < strips; s++)
     {
@@ -138,8 +141,8 @@ INLINE void cache_add_span(int rows, struct cache_format f, int64_t n, struct sp
 
 /* ---- the loops of a format, tiles being functions of their own so that each has all registers for itself */
 
-#define CACHE_TILE(format, rows)                                                                                       \
-    static __attribute__((noinline)) void format##_score_##rows(int64_t n_keys, int64_t dim, const float *q,           \
+#define CACHE_TILE(format, rows, name)                                                                                 \
+    static __attribute__((noinline)) void format##_score_##name(int64_t n_keys, int64_t dim, const float *q,           \
                                                                 int64_t ldq, const char *keys, ptrdiff_t ahead,        \
                                                                 float *score, int64_t ld)                              \
     {                                                                                                                  \
@@ -153,7 +156,7 @@ INLINE void cache_add_span(int rows, struct cache_format f, int64_t n, struct sp
                              ld);                                                                                      \
     }                                                                                                                  \
     static                                                                                                             \
-        __attribute__((noinline)) void format##_add_##rows(int64_t n, struct span span, const float *p, int64_t ldp,   \
+        __attribute__((noinline)) void format##_add_##name(int64_t n, struct span span, const float *p, int64_t ldp,   \
                                                            const char *values, ptrdiff_t ahead, float *o, int64_t ldo) \
     {                                                                                                                  \
         cache_add_span(rows, format, n, span, p, ldp, values, ahead, o, ldo);                                          \
@@ -164,7 +167,7 @@ typedef void cache_score_fn(int64_t n_keys, int64_t dim, const float *q, int64_t
 typedef void cache_add_fn(int64_t n, struct span span, const float *p, int64_t ldp, const char *values, ptrdiff_t ahead,
                           float *o, int64_t ldo);
 
-static const int cache_tile_rows[] = {6, 4, 2, 1};
+static const int cache_tile_rows[] = {CACHE_ROWS, 4, 2, 1};
 
 INLINE ptrdiff_t cache_ahead(const void *from, const void *next)
 {
@@ -243,12 +246,71 @@ INLINE void cache_rows(struct cache_format f, float *dst, int64_t ld, const char
         }
 }
 
+/* ---- writing */
+
+static void cache_f32_encode(void *dst, const float *x, int64_t n)
+{
+    memcpy(dst, x, (size_t)n * sizeof *x);
+}
+
+/* Two bytes a number; the last piece through a buffer, as only so many may be written */
+#define CACHE_ENCODE_HALF(format, store)                                                                               \
+    static void format##_encode(void *dst, const float *x, int64_t n)                                                  \
+    {                                                                                                                  \
+        uint16_t *p = dst, tail[16];                                                                                   \
+        int64_t i = 0;                                                                                                 \
+        for (; i + 16 <= n; i += 16)                                                                                   \
+            store(p + i, v_load(x + i));                                                                               \
+        if (i < n) {                                                                                                   \
+            store(tail, v_load_n(x + i, n - i));                                                                       \
+            memcpy(p + i, tail, (size_t)(n - i) * sizeof *p);                                                          \
+        }                                                                                                              \
+    }
+
+CACHE_ENCODE_HALF(cache_f16, v_store_f16)
+CACHE_ENCODE_HALF(cache_bf16, v_store_bf16)
+
+/* To the nearest integer, halves away from zero: trunc(x + s) with the largest s below ½ and the sign of x */
+INLINE void store_rounded(char *p, v16 x)
+{
+    i16 sign = i_and(v_bits(x), i_set1((int)0x80000000u));
+    v_store_i8(p, v_add(x, v_from_bits(i_or(v_bits(v_set1(0x1.fffffep-2f)), sign))));
+}
+
+/* d = max|x| / 127, q = round(x / d). Blocks of zeros, of what hardly differs from them, or not of numbers are left to
+ * the definition. */
+static void cache_q8_0_encode(void *dst, const float *x, int64_t n)
+{
+    char *p = dst;
+    const struct dtype_info *info = dtype_info(DTYPE_Q8_0);
+    i16 magnitude = i_set1(0x7fffffff);
+    for (int64_t i = 0; i < n; i += 32, p += 34) {
+        int64_t left = n - i;
+        v16 a = v_get(x + i, left), b = left > 16 ? v_get(x + i + 16, left - 16) : v_set1(0);
+        float max =
+            v_largest(v_max(v_from_bits(i_and(v_bits(a), magnitude)), v_from_bits(i_and(v_bits(b), magnitude))));
+        float d = max / 127.0f;
+        if (v_sum(v_add(v_sub(a, a), v_sub(b, b))) == 0 && d > 1e-30f) { /* the sum is 0 if all are finite */
+            uint16_t half = _cvtss_sh(d, _MM_FROUND_TO_NEAREST_INT);
+            v16 steps = v_set1(1.0f / d);
+            memcpy(p, &half, sizeof half);
+            store_rounded(p + 2, v_mul(a, steps));
+            store_rounded(p + 18, v_mul(b, steps));
+        } else {
+            float block[32];
+            v_store(block, a);
+            v_store(block + 16, b);
+            info->encode(block, p, 32);
+        }
+    }
+}
+
 /* clang-format off */
 #define CACHE_FORMAT(format)                                                                                           \
-    CACHE_TILE(format, 6) CACHE_TILE(format, 4) CACHE_TILE(format, 2) CACHE_TILE(format, 1)                            \
-    static cache_score_fn *const format##_score[] = {format##_score_6, format##_score_4, format##_score_2,             \
+    CACHE_TILE(format, CACHE_ROWS, top) CACHE_TILE(format, 4, 4) CACHE_TILE(format, 2, 2) CACHE_TILE(format, 1, 1)                            \
+    static cache_score_fn *const format##_score[] = {format##_score_top, format##_score_4, format##_score_2,             \
                                                      format##_score_1};                                                \
-    static cache_add_fn *const format##_add[] = {format##_add_6, format##_add_4, format##_add_2, format##_add_1};      \
+    static cache_add_fn *const format##_add[] = {format##_add_top, format##_add_4, format##_add_2, format##_add_1};      \
     static void format##_scores(int64_t m, int64_t n_keys, int64_t dim, const float *q, int64_t ldq, const void *keys, \
                                 const void *next, float *score, int64_t ld)                                            \
     {                                                                                                                  \
@@ -276,10 +338,14 @@ CACHE_FORMAT(cache_q8_0)
 
 static void cache_kernels_simd(struct cache_kernels *of)
 {
-    of[DTYPE_F32] = (struct cache_kernels){cache_f32_scores, cache_f32_adds, cache_f32_unpack, cache_f32_rows};
-    of[DTYPE_F16] = (struct cache_kernels){cache_f16_scores, cache_f16_adds, cache_f16_unpack, cache_f16_rows};
-    of[DTYPE_BF16] = (struct cache_kernels){cache_bf16_scores, cache_bf16_adds, cache_bf16_unpack, cache_bf16_rows};
-    of[DTYPE_Q8_0] = (struct cache_kernels){cache_q8_0_scores, cache_q8_0_adds, cache_q8_0_unpack, cache_q8_0_rows};
+    of[DTYPE_F32] =
+        (struct cache_kernels){cache_f32_scores, cache_f32_adds, cache_f32_unpack, cache_f32_rows, cache_f32_encode};
+    of[DTYPE_F16] =
+        (struct cache_kernels){cache_f16_scores, cache_f16_adds, cache_f16_unpack, cache_f16_rows, cache_f16_encode};
+    of[DTYPE_BF16] = (struct cache_kernels){cache_bf16_scores, cache_bf16_adds, cache_bf16_unpack, cache_bf16_rows,
+                                            cache_bf16_encode};
+    of[DTYPE_Q8_0] = (struct cache_kernels){cache_q8_0_scores, cache_q8_0_adds, cache_q8_0_unpack, cache_q8_0_rows,
+                                            cache_q8_0_encode};
 }
 
 #endif

@@ -141,6 +141,14 @@ INLINE v16 v_load_f16(const void *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256(p));
 }
+INLINE void v_store_f16(uint16_t *p, v16 x)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+INLINE void v_store_i8(void *p, v16 x) /* integers from -128 to 127, after truncation */
+{
+    _mm_storeu_si128(p, _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(x)));
+}
 INLINE v16 v_load_bf16(const void *p)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
@@ -331,6 +339,17 @@ INLINE void i_store_u16(uint16_t *p, i16 x) /* the low halves; the high ones are
 INLINE v16 v_load_f16(const void *p)
 {
     return (v16){_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p + 1))};
+}
+INLINE void v_store_f16(uint16_t *p, v16 x)
+{
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(x.lo, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128((__m128i *)p + 1, _mm256_cvtps_ph(x.hi, _MM_FROUND_TO_NEAREST_INT));
+}
+INLINE void v_store_i8(void *p, v16 x) /* integers from -128 to 127, after truncation */
+{
+    __m256i words = _mm256_packs_epi32(_mm256_cvttps_epi32(x.lo), _mm256_cvttps_epi32(x.hi));
+    words = _mm256_permute4x64_epi64(words, 0xd8);
+    _mm_storeu_si128(p, _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
 }
 INLINE v16 v_load_bf16(const void *p)
 {

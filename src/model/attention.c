@@ -42,7 +42,7 @@ static struct tensor *attend_cached(struct op_ctx *c, const struct attend *a, st
     for (int64_t s = 0; !c->dry && s < b->n_seq; s++) {
         int64_t row = b->row_start[s], n = b->row_start[s + 1] - row;
         if (n > 0)
-            kv_put(b->kv, c->pool, a->layer, b->slot[s], b->position[row], k->x + row * tensor_cols(k),
+            kv_put(b->kv, c, a->layer, b->slot[s], b->position[row], k->x + row * tensor_cols(k),
                    v ? v->x + row * tensor_cols(v) : NULL, n);
     }
     struct kv_view view = kv_layer_view(storage);

@@ -192,31 +192,6 @@ static size_t block_row(const struct kv_cache *kv, int64_t heads, int64_t head, 
     return (size_t)((chunk * heads + head * blocks + b - chunk) * KV_BLOCK);
 }
 
-enum { PIECE = 256 }; /* numbers converted at a time; a multiple of every block */
-
-/* n numbers from x on in the format, filled up to whole blocks with zeros; n <= PIECE */
-static void encode_piece(enum dtype type, void *dst, const real *x, int64_t n)
-{
-    const struct dtype_info *info = dtype_info(type);
-    float piece[PIECE];
-    size_t whole = align_up((size_t)n, info->block);
-    for (int64_t i = 0; i < n; i++)
-        piece[i] = (float)x[i];
-    for (size_t i = (size_t)n; i < whole; i++)
-        piece[i] = 0;
-    info->encode(piece, dst, whole);
-}
-
-static void put_value(enum dtype type, unsigned char *row, const real *x, int64_t n)
-{
-    const struct dtype_info *info = dtype_info(type);
-    if (type == DTYPE_F32)
-        memcpy(row, x, (size_t)n * sizeof *x);
-    else
-        for (int64_t at = 0; at < n; at += PIECE)
-            encode_piece(type, row + (size_t)at / info->block * info->bytes, x + at, min_i64(PIECE, n - at));
-}
-
 /* One position's numbers into its lane of a strip: those of a block of the format, 2 bytes each or (q8_0) 2 of scale
  * and 1 each, lie 16 apart. */
 static void put_lane(enum dtype type, unsigned char *strip, int64_t lane, const unsigned char *numbers, int64_t n)
@@ -230,24 +205,26 @@ static void put_lane(enum dtype type, unsigned char *strip, int64_t lane, const 
     }
 }
 
-static void put_key(enum dtype type, unsigned char *strip, int64_t lane, const real *x, int64_t n)
+static void put_key(const struct cache_kernels *ks, enum dtype type, unsigned char *strip, int64_t lane, const real *x,
+                    int64_t n)
 {
+    enum { PIECE = 256 }; /* numbers; whole blocks of every format */
     if (type == DTYPE_F32) {
         real *dst = (real *)(void *)strip + lane;
         for (int64_t d = 0; d < n; d++)
             dst[d * CACHE_STRIP] = x[d];
         return;
     }
-    const struct dtype_info *info = dtype_info(type);
     unsigned char numbers[PIECE * sizeof(float)];
     for (int64_t at = 0; at < n; at += PIECE) {
         int64_t m = min_i64(PIECE, n - at);
-        encode_piece(type, numbers, x + at, m);
-        put_lane(type, strip + (size_t)at / info->block * info->bytes * CACHE_STRIP, lane, numbers, m);
+        ks->encode(numbers, x + at, m);
+        put_lane(type, strip + cache_row_bytes(type, at) * CACHE_STRIP, lane, numbers, m);
     }
 }
 
 struct put {
+    const struct cache_kernels *ks;
     const struct kv_cache *kv;
     struct rows rows;
     int64_t position, n;
@@ -268,20 +245,21 @@ static void put_block(void *arg, int64_t item, int worker)
     int64_t from = max_i64(0, p->position - b * KV_BLOCK), to = min_i64(KV_BLOCK, p->position + p->n - b * KV_BLOCK);
     for (int64_t i = from; i < to; i++) {
         int64_t at = (b * KV_BLOCK + i - p->position) * w->heads + head;
-        put_key(type, k + (size_t)(i / CACHE_STRIP * CACHE_STRIP) * l->k_row, i % CACHE_STRIP, p->k + at * w->k, w->k);
+        put_key(p->ks, type, k + (size_t)(i / CACHE_STRIP * CACHE_STRIP) * l->k_row, i % CACHE_STRIP, p->k + at * w->k,
+                w->k);
         if (w->v > 0)
-            put_value(type, v + (size_t)i * l->v_row, p->v + at * w->v, w->v);
+            p->ks->encode(v + (size_t)i * l->v_row, p->v + at * w->v, w->v);
     }
 }
 
-void kv_put(struct kv_cache *kv, struct pool *pool, int64_t layer, int64_t seq, int64_t position, const real *k,
+void kv_put(struct kv_cache *kv, const struct op_ctx *c, int64_t layer, int64_t seq, int64_t position, const real *k,
             const real *v, int64_t n)
 {
-    struct put p = {kv, find_rows(kv, layer, seq), position, n, k, v};
+    struct put p = {&c->k->attn.cache[kv->layout.type], kv, find_rows(kv, layer, seq), position, n, k, v};
     assert(position >= 0 && position <= *p.rows.length && n > 0 && position + n <= kv->layout.n_ctx);
     int64_t blocks = (position + n - 1) / KV_BLOCK - position / KV_BLOCK + 1;
     enum { FEW = 8 }; /* rows that are not worth waking threads for */
-    pool_run(n > FEW ? pool : NULL, blocks * p.rows.layer->width.heads, put_block, &p);
+    pool_run(n > FEW ? c->pool : NULL, blocks * p.rows.layer->width.heads, put_block, &p);
     *p.rows.length = position + n;
 }
 

@@ -4,7 +4,6 @@
 #define CADRE_MODEL_KV_H
 
 #include "base/error.h"
-#include "base/pool.h"
 #include "op/op.h"
 #include "tensor/dtype.h"
 
@@ -29,8 +28,9 @@ void kv_free(struct kv_cache *kv);
 size_t kv_bytes(const struct kv_cache *kv);
 int64_t kv_context(const struct kv_cache *kv); /* n_ctx */
 bool kv_has_states(const struct kv_cache *kv);
-/* Store n rows [heads, k] and [heads, v] at position … of a sequence; v is not read where values are keys. */
-void kv_put(struct kv_cache *kv, struct pool *pool, int64_t layer, int64_t seq, int64_t position, const real *k,
+/* Store n rows [heads, k] and [heads, v] at position … of a sequence with the context's kernels and threads; v is not
+ * read where values are keys. */
+void kv_put(struct kv_cache *kv, const struct op_ctx *c, int64_t layer, int64_t seq, int64_t position, const real *k,
             const real *v, int64_t n);
 /* Of one layer of one sequence: what n positions take, and its state. */
 size_t kv_layer_bytes(const struct kv_cache *kv, int64_t layer, int64_t n);

@@ -211,6 +211,36 @@ static void check_unpacked(const struct cache_case *c)
     }
 }
 
+/* Rows that hold zeros, huge and tiny numbers, halves, NaN and infinities now and then */
+static void cache_rows_are_the_encoders(void **state)
+{
+    (void)state;
+    static const float odd[] = {0, -0.0f, 1e-40f, 1e-37f, 3e38f, INFINITY, -INFINITY, NAN, 0.5f, -1.5f, 65520, 1e-7f};
+    struct rng r;
+    rng_seed(&r, 54);
+    for (int turn = 0; turn < 4000; turn++) {
+        enum dtype type = cache_formats[turn % 4];
+        const struct dtype_info *info = dtype_info(type);
+        int64_t n = (int64_t)rng_below(&r, DIM) + 1;
+        float x[128] = {0}, scale = odd[rng_below(&r, 4)];
+        unsigned char want[512], got[512 + 1];
+        fill_normal(&r, x, n);
+        for (int64_t i = 0; i < n; i++) {
+            x[i] *= turn % 8 < 4 ? 1 : scale;
+            if (turn % 16 >= 12 && rng_below(&r, 20) == 0)
+                x[i] = odd[rng_below(&r, sizeof odd / sizeof *odd)];
+        }
+        size_t bytes = cache_row_bytes(type, n);
+        info->encode(x, want, ((size_t)n + info->block - 1) / info->block * info->block);
+        for (int l = 0; l < levels.count; l++) {
+            memset(got, 0xa5, sizeof got);
+            levels.of[l].attn.cache[type].encode(got, x, n);
+            assert_memory_equal(got, want, bytes);
+            assert_int_equal(got[bytes], 0xa5);
+        }
+    }
+}
+
 static void caches_are_read_in_their_format(void **state)
 {
     (void)state;
@@ -234,6 +264,7 @@ int main(void)
         cmocka_unit_test(span_add_sees_its_span_only),
         cmocka_unit_test(softmax_back_is_the_formula),
         cmocka_unit_test(caches_are_read_in_their_format),
+        cmocka_unit_test(cache_rows_are_the_encoders),
     };
     return cmocka_run_group_tests_name("attn", tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* The KV cache by itself, in both builds. */
 #include "test.h"
+#include "isa.h"
 
 #include <math.h>
 
@@ -18,6 +19,16 @@ static struct kv_cache *cache(enum dtype type)
     cadre_error err = {0};
     assert_ok(kv_new(&kv, &l, &err), err);
     return kv;
+}
+
+/* Kernels of a level, or of the best one up to it; no threads */
+static struct op_ctx context(struct kernels *ks, enum isa level)
+{
+    struct cpu cpu;
+    cpu_detect(&cpu);
+    enum isa best = test_isa(&cpu);
+    kernels_init(ks, &cpu, level < best ? level : best);
+    return (struct op_ctx){.k = ks};
 }
 
 static real *random_rows(struct rng *rng, int64_t n)
@@ -79,9 +90,10 @@ static void every_format_gives_back_what_it_keeps(void **state)
     static const int32_t slot[] = {2, 1, 0}; /* the batch's order is not the cache's */
     struct rng rng;
     rng_seed(&rng, 1);
-    struct pool *pool; /* of three threads, for one of the layers */
+    struct kernels ks[N_LAYER];
+    struct op_ctx c[N_LAYER] = {context(&ks[0], ISA_GENERIC), context(&ks[1], ISA_COUNT - 1)};
     cadre_error err = {0};
-    assert_ok(pool_new(&pool, 3, &err), err);
+    assert_ok(pool_new(&c[1].pool, 3, &err), err);
     for (int t = 0; t < 4; t++) {
         struct kv_cache *kv = cache(types[t]);
         real *k[N_LAYER][N_SEQ], *v[N_LAYER][N_SEQ];
@@ -90,7 +102,7 @@ static void every_format_gives_back_what_it_keeps(void **state)
                 k[l][s] = random_rows(&rng, N_CTX * K_WIDTH);
                 v[l][s] = random_rows(&rng, N_CTX * V_WIDTH);
                 for (int64_t p = 0; p < N_CTX; p += 50) /* pieces that straddle blocks */
-                    kv_put(kv, l ? pool : NULL, l, s, p, k[l][s] + p * K_WIDTH, v[l][s] + p * V_WIDTH, 50);
+                    kv_put(kv, &c[l], l, s, p, k[l][s] + p * K_WIDTH, v[l][s] + p * V_WIDTH, 50);
             }
         for (int l = 0; l < N_LAYER; l++) {
             struct kv_layer_view storage = {kv, l, slot};
@@ -107,7 +119,7 @@ static void every_format_gives_back_what_it_keeps(void **state)
             }
         kv_free(kv);
     }
-    pool_free(pool);
+    pool_free(c[1].pool);
 }
 
 static void storing_again_goes_back(void **state)
@@ -116,11 +128,13 @@ static void storing_again_goes_back(void **state)
     static const int32_t slot[] = {1};
     struct rng rng;
     rng_seed(&rng, 2);
+    struct kernels ks;
+    struct op_ctx c = context(&ks, ISA_COUNT - 1);
     struct kv_cache *kv = cache(DTYPE_F16);
     real *k = random_rows(&rng, N_CTX * K_WIDTH), *v = random_rows(&rng, N_CTX * V_WIDTH);
-    kv_put(kv, NULL, 0, 1, 0, k, v, 100);
-    kv_put(kv, NULL, 0, 1, 20, k + 100 * K_WIDTH, v + 100 * V_WIDTH, 2); /* another continuation from 20 on */
-    kv_put(kv, NULL, 0, 1, 22, k + 102 * K_WIDTH, v + 102 * V_WIDTH, 1);
+    kv_put(kv, &c, 0, 1, 0, k, v, 100);
+    kv_put(kv, &c, 0, 1, 20, k + 100 * K_WIDTH, v + 100 * V_WIDTH, 2); /* another continuation from 20 on */
+    kv_put(kv, &c, 0, 1, 22, k + 102 * K_WIDTH, v + 102 * V_WIDTH, 1);
     struct kv_layer_view storage = {kv, 0, slot};
     struct kv_view view = kv_layer_view(&storage);
     expect_row(view, 0, 19, k + 19 * K_WIDTH, v + 19 * V_WIDTH);
