@@ -312,6 +312,28 @@ static int variant_logs(const char *folder, const json_t *v, struct run_log *log
     return status;
 }
 
+/* More lines than eyes can tell apart: the first variant, the three best and the three worst keep
+ * their names. */
+static void name_the_outer(struct svg_series *series, const json_t *variants)
+{
+    enum { OUTER = 3, MOST = 8 };
+    int n = (int)json_array_size(variants);
+    for (int i = 0; n > MOST && i < n; i++) {
+        series[i].low = series[i].high = NULL; /* bands of so many cover each other */
+        if (i == 0)
+            continue;
+        double own = number(json_object_get(json_array_get(variants, (size_t)i), "bits_per_byte"), "mean");
+        int better = 0, worse = 0;
+        for (int j = 0; j < n; j++) {
+            double x = number(json_object_get(json_array_get(variants, (size_t)j), "bits_per_byte"), "mean");
+            better += x < own || (x == own && j < i);
+            worse += x > own || (x == own && j > i);
+        }
+        if (better >= OUTER && worse >= OUTER)
+            series[i].name = NULL;
+    }
+}
+
 int plot_experiment(const char *folder, const json_t *table)
 {
     const json_t *variants = json_object_get(table, "variants");
@@ -345,6 +367,7 @@ int plot_experiment(const char *folder, const json_t *table)
     if (status == EXIT_DONE) {
         snprintf(path, sizeof path, "%s/loss.svg", folder);
         snprintf(title, sizeof title, "Training loss: %s", name);
+        name_the_outer(series, variants);
         struct svg_chart chart = {title, "tokens", "nats per token", series, n};
         status = svg_lines(path, &chart) ? EXIT_DONE : failed(path, strerror(errno));
     }

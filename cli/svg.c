@@ -149,9 +149,12 @@ static void x_axis(FILE *f, const struct axes *a, const char *name)
 static double legend(FILE *f, const struct svg_chart *c)
 {
     double x = 20, y = 52;
+    int used = 0;
     if (c->n_series < 2)
         return 36;
     for (int i = 0; i < c->n_series; i++) {
+        if (!c->series[i].name)
+            continue;
         double width = 34 + CHARACTER * (double)strlen(c->series[i].name);
         if (x + width > WIDTH - 20 && x > 20) {
             x = 20;
@@ -159,9 +162,10 @@ static double legend(FILE *f, const struct svg_chart *c)
         }
         if (f) {
             fprintf(f, "<path d=\"M%.1f %.1fh18\" stroke=\"%s\" stroke-width=\"3\" stroke-linecap=\"round\"/>\n", x,
-                    y - 4.5, color(i));
+                    y - 4.5, color(used));
             label(f, x + 24, y, "t", "start", c->series[i].name);
         }
+        used++;
         x += width + 10;
     }
     return y;
@@ -192,10 +196,16 @@ static void band(FILE *f, const struct axes *a, const struct svg_series *s, int 
     fputs(open ? "Z\"/>\n" : "\"/>\n", f);
 }
 
+/* i: its colour; -1: one of the crowd */
 static void line(FILE *f, const struct axes *a, const struct svg_series *s, int i)
 {
     bool open = false;
-    fprintf(f, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"2\" stroke-linejoin=\"round\" d=\"", color(i));
+    if (i < 0)
+        fputs("<path class=\"axis\" fill=\"none\" stroke-width=\"1\" stroke-opacity=\"0.5\" stroke-linejoin=\"round\" "
+              "d=\"",
+              f);
+    else
+        fprintf(f, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"2\" stroke-linejoin=\"round\" d=\"", color(i));
     for (int j = 0; j < s->n; j++) {
         if (isfinite(s->y[j]))
             fprintf(f, "%c%.1f %.1f", open ? 'L' : 'M', at_x(a, s->x[j]), at_y(a, s->y[j]));
@@ -226,57 +236,75 @@ bool svg_lines(const char *path, const struct svg_chart *c)
     y_axis(f, &a, c->y_label);
     x_axis(f, &a, c->x_label);
     for (int i = 0; i < c->n_series; i++)
-        if (c->series[i].low)
-            band(f, &a, &c->series[i], i);
-    for (int i = 0; i < c->n_series; i++)
-        line(f, &a, &c->series[i], i);
+        if (!c->series[i].name)
+            line(f, &a, &c->series[i], -1);
+    for (int i = 0, used = 0; i < c->n_series; i++)
+        if (c->series[i].name && c->series[i].low)
+            band(f, &a, &c->series[i], used++);
+        else
+            used += c->series[i].name != NULL;
+    for (int i = 0, used = 0; i < c->n_series; i++)
+        if (c->series[i].name)
+            line(f, &a, &c->series[i], used++);
     return end(f);
 }
 
 /* ---- points -------------------------------------------------------------------------------------------- */
 
-bool svg_points(const char *path, const char *title, const char *y_label, const struct svg_group *g, int n)
+static void point_row(FILE *f, const struct axes *a, const struct svg_group *g, double y, int i)
 {
+    char text[64];
+    double x = at_x(a, g->mean);
+    label(f, a->left - 12, y + 4.5, "t", "end", g->name);
+    if (!isfinite(g->mean))
+        return;
+    for (int j = 0; j < g->n; j++)
+        fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\" fill-opacity=\"0.45\"/>\n",
+                at_x(a, g->value[j]), y, color(i));
+    int n = snprintf(text, sizeof text, fabs(g->mean) < 10 ? "%.3f" : "%.4g", g->mean);
+    if (isfinite(g->deviation)) {
+        fprintf(f, "<path stroke=\"%s\" stroke-width=\"2\" d=\"M%.1f %.1fH%.1fM%.1f %.1fv8M%.1f %.1fv8\"/>\n", color(i),
+                at_x(a, g->mean - g->deviation), y, at_x(a, g->mean + g->deviation), at_x(a, g->mean - g->deviation),
+                y - 4, at_x(a, g->mean + g->deviation), y - 4);
+        snprintf(text + n, sizeof text - (size_t)n, fabs(g->mean) < 10 ? " ± %.3f" : " ± %.2g", g->deviation);
+    }
+    fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" fill=\"%s\"/>\n", x, y, color(i));
+    label(f, WIDTH - 24, y + 4.5, "m", "end", text);
+}
+
+/* A row each, so that names and figures of many stay readable. */
+bool svg_points(const char *path, const char *title, const char *x_label, const struct svg_group *g, int n)
+{
+    enum { ROW = 22, FIGURE = 110 };
     size_t longest = 0;
     for (int i = 0; i < n; i++)
         longest = strlen(g[i].name) > longest ? strlen(g[i].name) : longest;
-    struct axes a = {76, WIDTH - 24, 54, 374, 0, n, INFINITY, -INFINITY};
-    bool slanted = CHARACTER * (double)longest > (a.right - a.left) / n - 8;
+    struct axes a = {.left = 44 + CHARACTER * (double)longest,
+                     .right = WIDTH - 24 - FIGURE,
+                     .top = 48,
+                     .bottom = 48 + ROW * n + 6,
+                     .x_from = INFINITY,
+                     .x_to = -INFINITY};
     for (int i = 0; i < n; i++) {
-        include(g[i].mean - (isfinite(g[i].deviation) ? g[i].deviation : 0), &a.y_from, &a.y_to);
-        include(g[i].mean + (isfinite(g[i].deviation) ? g[i].deviation : 0), &a.y_from, &a.y_to);
+        include(g[i].mean - (isfinite(g[i].deviation) ? g[i].deviation : 0), &a.x_from, &a.x_to);
+        include(g[i].mean + (isfinite(g[i].deviation) ? g[i].deviation : 0), &a.x_from, &a.x_to);
         for (int j = 0; j < g[i].n; j++)
-            include(g[i].value[j], &a.y_from, &a.y_to);
+            include(g[i].value[j], &a.x_from, &a.x_to);
     }
-    if (!(a.y_from <= a.y_to))
-        a.y_from = 0, a.y_to = 1;
-    widen(&a.y_from, &a.y_to);
-    double below = slanted ? 20 + 0.62 * CHARACTER * (double)longest : 36;
-    FILE *f = begin(path, a.bottom + below + 6, title, NULL);
+    if (!(a.x_from <= a.x_to))
+        a.x_from = 0, a.x_to = 1;
+    widen(&a.x_from, &a.x_to);
+    FILE *f = begin(path, a.bottom + 60, title, NULL);
     if (!f)
         return false;
-    y_axis(f, &a, y_label);
-    fprintf(f, "<path class=\"axis\" d=\"M%.1f %.1fH%.1f\"/>\n", a.left, a.bottom, a.right);
-    for (int i = 0; i < n; i++) {
-        double x = at_x(&a, i + 0.5), y = at_y(&a, g[i].mean);
-        fprintf(f, "<g transform=\"translate(%.1f %.1f)%s\">\n", x, a.bottom + 20, slanted ? " rotate(-35)" : "");
-        label(f, 0, 0, "t", slanted ? "end" : "middle", g[i].name);
-        fputs("</g>\n", f);
-        if (!isfinite(g[i].mean))
-            continue;
-        if (isfinite(g[i].deviation)) {
-            double up = at_y(&a, g[i].mean + g[i].deviation), down = at_y(&a, g[i].mean - g[i].deviation);
-            fprintf(f, "<path stroke=\"%s\" stroke-width=\"2\" d=\"M%.1f %.1fV%.1fM%.1f %.1fh14M%.1f %.1fh14\"/>\n",
-                    color(i), x, up, down, x - 7, up, x - 7, down);
-        }
-        for (int j = 0; j < g[i].n; j++)
-            fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\" fill-opacity=\"0.55\"/>\n", x + 16,
-                    at_y(&a, g[i].value[j]), color(i));
-        fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" fill=\"%s\"/>\n", x, y, color(i));
-        char text[32];
-        snprintf(text, sizeof text, fabs(g[i].mean) < 10 ? "%.3f" : "%.4g", g[i].mean);
-        label(f, x - 12, y + 4.5, "t", "end", text);
-    }
+    for (int i = 0; i < n; i++)
+        fprintf(f, "<path class=\"grid\" d=\"M%.1f %.1fH%.1f\"/>\n", a.left, a.top + ROW * (i + 0.5), a.right);
+    if (n && isfinite(g[0].mean)) /* what the others are compared with */
+        fprintf(f, "<path class=\"axis\" stroke-dasharray=\"3 4\" d=\"M%.1f %.1fV%.1f\"/>\n", at_x(&a, g[0].mean),
+                a.top, a.bottom);
+    x_axis(f, &a, x_label);
+    for (int i = 0; i < n; i++)
+        point_row(f, &a, &g[i], a.top + ROW * (i + 0.5), i);
     return end(f);
 }
 
@@ -363,6 +391,7 @@ bool svg_heat(const char *path, const struct svg_heat *h)
     FILE *f = begin(path, y + h->n_panels * (panel + 30) + 44, h->title, h->note);
     if (!f)
         return false;
+    fputs("<g shape-rendering=\"crispEdges\">\n", f); /* no seams between cells */
     heat_scale(f, h, WIDTH - 230, y - 22, most);
     y += 20;
     for (int i = 0; i < h->n_panels; i++) {
@@ -372,5 +401,6 @@ bool svg_heat(const char *path, const struct svg_heat *h)
             heat_columns(f, h, &a);
         y += panel + 30;
     }
+    fputs("</g>\n", f);
     return end(f);
 }

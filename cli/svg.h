@@ -6,7 +6,7 @@
 #include <stdbool.h>
 
 struct svg_series {
-    const char *name;
+    const char *name; /* NULL: one of a crowd, thin and grey, without a legend */
     const double *x, *y;
     const double *low, *high; /* a band around y, or NULL */
     int n;
@@ -20,13 +20,13 @@ struct svg_chart {
 };
 bool svg_lines(const char *path, const struct svg_chart *c);
 
-struct svg_group { /* one place on the x axis */
+struct svg_group { /* a row; a dotted line goes through the first one's mean */
     const char *name;
     double mean, deviation; /* the bar's half; NaN for none */
     const double *value;    /* single runs */
     int n;
 };
-bool svg_points(const char *path, const char *title, const char *y_label, const struct svg_group *g, int n);
+bool svg_points(const char *path, const char *title, const char *x_label, const struct svg_group *g, int n);
 
 struct svg_panel {
     const char *title;

@@ -36,11 +36,11 @@ struct column {
     const char *title; /* in Markdown; NULL: in the TSV alone */
     const char *key;
     bool spread; /* mean and deviation over runs, else one number */
-    int digits;  /* after the point; -1: in bytes, -2: by thousands, -3: percent above the first variant */
+    int digits;  /* after the point; -1: in bytes, -2: by thousands, -3: in percent, with a sign */
 };
 static const struct column columns[] = {
     {"bits/byte", "bits_per_byte", true, 4},
-    {"against first", "against_first", false, -3},
+    {"against first", "against_first", true, -3},
     {"parameters", "parameters", false, -2},
     {NULL, "active_parameters", false, -2},
     {NULL, "flops_per_token", false, -2},
@@ -62,7 +62,7 @@ static void cell(char out[96], const json_t *variant, const struct column *c)
     if (!json_is_number(mean))
         snprintf(out, 96, "–");
     else if (c->digits == -3)
-        snprintf(out, 96, "%+.1f %%", m);
+        snprintf(out, 96, json_is_number(deviation) ? "%+.2f ± %.2f %%" : "%+.2f %%", m, json_number_value(deviation));
     else if (c->digits < 0)
         snprintf(out, 96, "%s", c->digits == -1 ? cli_bytes(m) : cli_count(m));
     else if (json_is_number(deviation))

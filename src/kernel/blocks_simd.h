@@ -23,7 +23,9 @@ INLINE i16 w_add(i16 a, i16 b)
 INLINE i16 w_dot(i16 sum, i16 a, i16 b) /* sum += a0 b0 + a1 b1 */
 {
 #ifdef __AVX512VNNI__
-    return _mm512_dpwssd_epi32(sum, a, b);
+    /* As the intrinsic; around that gcc 12 copies every sum of a tile twice. */
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
 #else
     return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
 #endif
@@ -73,9 +75,17 @@ INLINE int i_largest(i16 x)
 {
     return _mm512_reduce_max_epi32(x);
 }
+INLINE int i_total(i16 x)
+{
+    return _mm512_reduce_add_epi32(x);
+}
 INLINE i16 v_round(v16 x)
 {
     return _mm512_cvtps_epi32(x);
+}
+INLINE void i_store_words(int16_t *p, i16 x)
+{
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(x));
 }
 
 #else
@@ -145,6 +155,18 @@ INLINE int i_largest(i16 x)
     __m128i q = _mm_max_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
     q = _mm_max_epi32(q, _mm_shuffle_epi32(q, 0x4e));
     return _mm_cvtsi128_si32(_mm_max_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
+}
+INLINE int i_total(i16 x)
+{
+    __m256i h = _mm256_add_epi32(x.lo, x.hi);
+    __m128i q = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
+}
+INLINE void i_store_words(int16_t *p, i16 x)
+{
+    __m256i mixed = _mm256_packs_epi32(x.lo, x.hi);
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute4x64_epi64(mixed, 0xd8));
 }
 INLINE i16 v_round(v16 x)
 {
@@ -336,7 +358,6 @@ static void to_grid(const float *x, int64_t n, int16_t *q, float *grid, float *s
     for (int64_t b = 0; b < n / GRID_BLOCK; b++, x += GRID_BLOCK, q += GRID_BLOCK, sum += 2) {
         i16 mag = i_set1(0x7fffffff);
         v16 a[2];
-        i16 word[2];
         for (int h = 0; h < 2; h++)
             a[h] = v_from_bits(i_shl(v_bf16(v_load(x + 16 * h)), 16));
         int t0 = i_largest(i_and(v_bits(a[0]), mag)), t1 = i_largest(i_and(v_bits(a[1]), mag));
@@ -344,14 +365,9 @@ static void to_grid(const float *x, int64_t n, int16_t *q, float *grid, float *s
         struct grid_step s = grid_step(top);
         grid[b] = s.grid;
         for (int h = 0; h < 2; h++) {
-            word[h] = top < GRID_NO_NUMBER ? v_round(v_mul(a[h], v_set1(s.inverse))) : i_set1(0);
-            int32_t v[16], total = 0;
-            i_store(v, word[h]);
-            for (int j = 0; j < 16; j++) {
-                q[16 * h + j] = (int16_t)v[j];
-                total += v[j];
-            }
-            sum[h] = (float)total * s.grid;
+            i16 word = top < GRID_NO_NUMBER ? v_round(v_mul(a[h], v_set1(s.inverse))) : i_set1(0);
+            i_store_words(q + 16 * h, word);
+            sum[h] = (float)i_total(word) * s.grid;
         }
     }
 }
@@ -376,9 +392,11 @@ INLINE void finish_group(v16 *c, struct scales s, bool has_min, i16 p, float gri
         *c = v_fma(s.min, v_set1(-(sub == GRID_BLOCK ? sum[0] + sum[1] : sum[0])), *c);
 }
 
-/* `rows` rows against one strip */
+/* `rows` rows against one strip. Sums are integers: those of one row are taken in parts, so that one product need not
+ * wait for the one before. */
 INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f)
 {
+    const int parts = GEMM_FEW / rows;
     struct grid_job d = *job;
     struct tables t = *d.t;
     v16 acc[GEMM_FEW];
@@ -390,18 +408,22 @@ INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f
         {
             i16 p[GEMM_FEW];
             struct scales s = scales_at(f, d.strip, k0, g);
-            UNROLL for (int r = 0; r < rows; r++) p[r] = i_set1(0);
+            UNROLL for (int i = 0; i < rows * parts; i++) p[i] = i_set1(0);
             UNROLL for (int j = 0; j < f.sub / 2; j++)
             {
                 i16 w = pair_words(f, &t, plane, g * f.sub / 2 + j);
-                UNROLL for (int r = 0; r < rows; r++) p[r] =
-                    w_dot(p[r], w_pair(d.a.q + r * d.a.ld + k0 + g * f.sub + 2 * j), w);
+                UNROLL for (int r = 0; r < rows; r++)
+                {
+                    i16 x = w_pair(d.a.q + r * d.a.ld + k0 + g * f.sub + 2 * j);
+                    p[r * parts + j % parts] = w_dot(p[r * parts + j % parts], x, w);
+                }
             }
             UNROLL for (int r = 0; r < rows; r++)
             {
+                UNROLL for (int i = 1; i < parts; i++) p[r * parts] = i_add(p[r * parts], p[r * parts + i]);
                 int64_t at = r * d.a.ld + k0;
-                finish_group(&acc[r], s, f.has_min, p[r], d.a.grid[at / GRID_BLOCK], d.a.sum + at / GRID_SUM + g,
-                             f.sub);
+                finish_group(&acc[r], s, f.has_min, p[r * parts], d.a.grid[at / GRID_BLOCK],
+                             d.a.sum + at / GRID_SUM + g, f.sub);
             }
         }
     }

@@ -263,9 +263,9 @@ static json_t *spread(const json_t *runs, const char *key)
 
 static json_t *variant_json(const struct variant *v, json_t *runs)
 {
-    static const char *const keys[] = {"bits_per_byte",  "train_loss",        "load_max_mean",
-                                       "router_entropy", "experts_per_token", "active_flops",
-                                       "tokens_per_s",   "memory_planned",    "memory_peak"};
+    static const char *const keys[] = {"bits_per_byte",  "against_first",     "train_loss",   "load_max_mean",
+                                       "router_entropy", "experts_per_token", "active_flops", "tokens_per_s",
+                                       "memory_planned", "memory_peak"};
     struct variant_cost cost = variant_cost(&v->cfg);
     json_t *j = json_pack("{s:s, s:I, s:I, s:f, s:I}", "name", v->name, "parameters", (json_int_t)cost.parameters,
                           "active_parameters", (json_int_t)cost.active_parameters, "flops_per_token", cost.flops,
@@ -278,17 +278,16 @@ static json_t *variant_json(const struct variant *v, json_t *runs)
     return j;
 }
 
-/* Percent by which a variant's mean bits per byte lie above the first variant's. */
-static void against_first(json_t *variants)
+/* Percent by which a run's bits per byte lie above those of the first variant with the same seed: what seeds have in
+ * common, the order of the texts above all, falls out. */
+static void against_first(json_t *first, json_t *runs)
 {
-    double first = NAN;
-    for (size_t i = 0; i < json_array_size(variants); i++) {
-        json_t *v = json_array_get(variants, i);
-        const json_t *mean = json_object_get(json_object_get(v, "bits_per_byte"), "mean");
-        double bits = json_is_number(mean) ? json_number_value(mean) : NAN;
-        first = i ? first : bits;
-        json_object_set_new(v, "against_first",
-                            isfinite(bits / first) ? json_real(100 * (bits / first - 1)) : json_null());
+    for (size_t i = 0; i < json_array_size(runs); i++) {
+        json_t *run = json_array_get(runs, i);
+        double own = json_number_value(json_object_get(run, "bits_per_byte"));
+        double other = json_number_value(json_object_get(json_array_get(first, i), "bits_per_byte"));
+        double percent = own > 0 && other > 0 ? 100 * (own / other - 1) : NAN;
+        json_object_set_new(run, "against_first", isfinite(percent) ? json_real(percent) : json_null());
     }
 }
 
@@ -311,6 +310,8 @@ static cadre_err run_all(struct campaign *c, json_t *variants, cadre_error *err)
             else
                 json_array_append_new(runs[v], figures);
         }
+    for (int v = 1; v < c->x.n_variants && rc == CADRE_OK; v++)
+        against_first(runs[0], runs[v]);
     for (int v = 0; v < c->x.n_variants; v++)
         if (rc == CADRE_OK)
             json_array_append_new(variants, variant_json(&c->x.variants[v], runs[v]));
@@ -338,7 +339,6 @@ cadre_err cadre_experiment(const cadre_experiment_options *o, char **json, cadre
     if (rc == CADRE_OK)
         rc = run_all(c, variants, err);
     if (rc == CADRE_OK) {
-        against_first(variants);
         static const char *const equal[] = {"none", "flops", "parameters"};
         all = json_pack("{s:s, s:s, s:O}", "name", c->x.name, "equal", equal[c->x.equal], "variants", variants);
         *json = json_dumps(all, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
