@@ -588,6 +588,15 @@ PANEL_KIND(32, 1)
 static panel_fn *const panel_tiles[2][2][4][GRID_STRIPS] = {{PANEL_KIND_NAMES(16, 0), PANEL_KIND_NAMES(16, 1)},
                                                             {PANEL_KIND_NAMES(32, 0), PANEL_KIND_NAMES(32, 1)}};
 
+static void advance_rows(struct grid_job *d, int64_t rows)
+{
+    d->a.q += rows * d->a.ld;
+    d->a.grid += rows * d->a.ld / GRID_BLOCK;
+    d->a.sum += rows * d->a.ld / GRID_SUM;
+    d->x = d->x ? d->x + rows * d->ldx : NULL;
+    d->c += rows * d->ldc;
+}
+
 /* All rows over a panel whose first row, panel of k and outputs d describes. */
 static void panel_rows(int64_t m, int strips, const struct panel *p, struct grid_job d,
                        panel_fn *const tiles[][GRID_STRIPS])
@@ -596,10 +605,7 @@ static void panel_rows(int64_t m, int strips, const struct panel *p, struct grid
         int i = GRID_ROWS == 6 && m >= 6 ? 3 : m >= 4 ? 2 : m >= 2 ? 1 : 0, rows = i < 3 ? 1 << i : 6;
         tiles[i][strips - 1](p, &d);
         m -= rows;
-        d.a.q += rows * d.a.ld;
-        d.a.grid += rows * d.a.ld / GRID_BLOCK;
-        d.a.sum += rows * d.a.ld / GRID_SUM;
-        d.c += rows * d.ldc;
+        advance_rows(&d, rows);
     }
 }
 
@@ -608,15 +614,6 @@ static void panel_rows(int64_t m, int strips, const struct panel *p, struct grid
 typedef void grid_fn(const struct grid_job *job);
 typedef void unpack_panel_fn(const struct tables *t, const char *strip, int64_t k, int64_t k0, int64_t n,
                              struct panel *to, int at);
-
-static void advance_rows(struct grid_job *d, int64_t rows)
-{
-    d->a.q += rows * d->a.ld;
-    d->a.grid += rows * d->a.ld / GRID_BLOCK;
-    d->a.sum += rows * d->a.ld / GRID_SUM;
-    d->x += rows * d->ldx;
-    d->c += rows * d->ldc;
-}
 
 /* fn: of 1, 2 and 4 rows */
 static void few_rows(int64_t m, struct grid_job d, grid_fn *const fn[3])
