@@ -173,18 +173,19 @@ static void products_are_the_same_bytes(void **state)
     rng_seed(&r, 4);
     EACH_FORMAT(type)
     {
-        static const int batch[] = {1, 2, 3, 4, 5, 7, 12, 23, 64};
-        int64_t n = 70, k = 256 * (1 + (int64_t)rng_below(&r, 3)) + (dtype_info(type)->block == 32 ? 96 : 0);
+        enum { MANY = 512 };
+        static const int batch[] = {1, 2, 3, 4, 5, 7, 12, 23, 64, MANY};
+        int64_t n = 38, k = 256 * (1 + (int64_t)rng_below(&r, 3)) + (dtype_info(type)->block == 32 ? 96 : 0);
         for (int special = 0; special < 2; special++) {
             struct weights w = random_weights(&r, type, n, k, special);
-            struct activations a = activations(&r, 64, k, special ? 2000 : 0);
-            float *want = malloc((size_t)(64 * n) * sizeof *want), *got = malloc((size_t)(64 * n) * sizeof *got);
-            for (int64_t i = 0; i < 64; i++)
+            struct activations a = activations(&r, MANY, k, special ? 2000 : 0);
+            float *want = malloc((size_t)(MANY * n) * sizeof *want), *got = malloc((size_t)(MANY * n) * sizeof *got);
+            for (int64_t i = 0; i < MANY; i++)
                 product(&level[0], &w, &a, i, 1, want + i * n);
             for (int l = 0; l < levels; l++)
                 for (size_t b = 0; b < sizeof batch / sizeof *batch; b++)
-                    for (int64_t i = 0; i < 64; i += batch[b]) {
-                        int64_t m = min_i64(batch[b], 64 - i);
+                    for (int64_t i = 0; i < MANY; i += batch[b]) {
+                        int64_t m = min_i64(batch[b], MANY - i);
                         product(&level[l], &w, &a, i, m, got);
                         assert_same(dtype_info(type)->name, got, want + i * n, m * n);
                     }
