@@ -47,6 +47,11 @@ void file_close(int fd)
         close(fd);
 }
 
+void file_will_read(int fd, uint64_t offset, uint64_t n)
+{
+    posix_fadvise(fd, (off_t)offset, (off_t)n, POSIX_FADV_WILLNEED);
+}
+
 cadre_err file_read_at(int fd, const char *path, uint64_t offset, void *dst, size_t n, cadre_error *err)
 {
     size_t got = 0;

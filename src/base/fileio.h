@@ -15,6 +15,9 @@ void file_close(int fd);
 /* Of the file's identity, size and time of change: differs when it was replaced or written to. */
 uint64_t file_stamp(int fd);
 
+/* A hint: these bytes are read next, so the disk may begin. */
+void file_will_read(int fd, uint64_t offset, uint64_t n);
+
 /* Read exactly n bytes at offset, or fail naming path and offset. */
 cadre_err file_read_at(int fd, const char *path, uint64_t offset, void *dst, size_t n, cadre_error *err);
 

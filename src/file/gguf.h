@@ -56,6 +56,8 @@ int64_t gguf_tensor_index(const struct gguf *g, const struct gguf_tensor *t);
 const struct gguf_tensor *gguf_tensor_find(const struct gguf *g, const char *name); /* NULL if absent */
 /* The tensor's bytes, read into dst (t->bytes). Fails on a short read. Thread-safe. */
 cadre_err gguf_tensor_read(const struct gguf *g, const struct gguf_tensor *t, void *dst, cadre_error *err);
+/* A hint: it is read next. */
+void gguf_will_read(const struct gguf *g, const struct gguf_tensor *t);
 /* The same matrix by matrix: a slice is dim[0] x dim[1], of t->bytes / gguf_slices(t) bytes; a stack of experts has one
  * an expert. */
 int64_t gguf_slices(const struct gguf_tensor *t);

@@ -542,6 +542,12 @@ cadre_err gguf_slice_read(const struct gguf *g, const struct gguf_tensor *t, int
     return name_failed(t, read_slices(g, t, slice, 1, dst, err), err);
 }
 
+void gguf_will_read(const struct gguf *g, const struct gguf_tensor *t)
+{
+    if (!g->source.read)
+        file_will_read(g->fd, t->offset, t->bytes);
+}
+
 bool gguf_has_pieces(const struct gguf *g)
 {
     return !g->source.read;

@@ -122,7 +122,7 @@ static void put_plane(unsigned char *plane, int64_t lane, const uint8_t code[GRI
     }
 }
 
-void block_put_row(enum dtype type, unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k)
+static void put_row(enum dtype type, unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k)
 {
     const struct block_layout *f = block_layout(type);
     unsigned char *plane = strip + record_bytes(f) * (size_t)(k / f->unit);
@@ -136,6 +136,13 @@ void block_put_row(enum dtype type, unsigned char *strip, int64_t lane, const un
                 put_plane(plane + f->low * PLANE_BYTES, lane, code, f->low, f->high);
         }
     }
+}
+
+void block_put_strip(enum dtype type, unsigned char *strip, const unsigned char *rows, int64_t n, int64_t k)
+{
+    size_t row_bytes = (size_t)(k / dtype_info(type)->block) * dtype_info(type)->bytes;
+    for (int64_t i = 0; i < n; i++)
+        put_row(type, strip, i, rows + (size_t)i * row_bytes, k);
 }
 
 /* ---- reading */

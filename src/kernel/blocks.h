@@ -75,9 +75,9 @@ struct block_layout {
 /* NULL: the format has none. */
 const struct block_layout *block_layout(enum dtype type);
 
-/* One row of a matrix (k numbers as in a file) into lane `lane` of a strip. */
-typedef void block_put_row_fn(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k);
-void block_put_row(enum dtype type, unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k);
+/* n rows of a matrix, of k numbers as in a file, into the first n lanes of a strip; into all 16 of them. */
+void block_put_strip(enum dtype type, unsigned char *strip, const unsigned char *rows, int64_t n, int64_t k);
+typedef void block_put_strip_fn(unsigned char *strip, const unsigned char *rows, int64_t k);
 
 /* From the bits of a block's largest magnitude (bf16 as f32). 2^-126 is the least grid: below 2^-114 a block's numbers
  * lose bits, and become 0 in the end. */

@@ -725,35 +725,42 @@ INLINE __m128i join_pairs(__m256i x, int b)
     __m256i bytes = _mm256_permute4x64_epi64(_mm256_packus_epi16(words, words), 0x08);
     return _mm256_castsi256_si128(bytes);
 }
-INLINE void put_words(unsigned char *plane, int64_t lane, const void *words, int n)
-{
-    for (int v = 0; v < n; v++)
-        memcpy(plane + v * PLANE_BYTES + lane * 4, (const char *)words + 4 * v, 4);
-}
-INLINE void put_plane_simd(unsigned char *plane, int64_t lane, __m256i code, int b)
+/* One row's words of a plane: b of them */
+INLINE void plane_words(uint32_t *w, __m256i code, int b)
 {
     /* even numbers, then odd ones, of each 8 */
     __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
     __m256i split = _mm256_shuffle_epi8(code, order);
     if (b == 8) { /* of each 4: 0, 2, 1, 3 */
         __m256i four = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
-        uint32_t w[8];
         _mm256_storeu_si256((__m256i *)(void *)w, _mm256_shuffle_epi8(code, four));
-        put_words(plane, lane, w, 8);
     } else if (b == 4) {
-        uint32_t w[4];
         _mm_storeu_si128((__m128i *)(void *)w, join_pairs(split, 4));
-        put_words(plane, lane, w, 4);
     } else if (b == 2) { /* bytes e01 e23 o01 o23 of each 8; a word takes four bytes of one kind, of 16 numbers */
         __m128i x = join_pairs(split, 2);
         x = _mm_shuffle_epi8(x, _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
         __m128i both = _mm_maddubs_epi16(x, _mm_set1_epi16(1 | 1 << 12));
-        uint64_t w = (uint64_t)_mm_cvtsi128_si64(_mm_packus_epi16(both, both));
-        put_words(plane, lane, &w, 2);
+        _mm_storeu_si128((__m128i *)(void *)w, _mm_packus_epi16(both, both));
     } else {                                                                                /* b == 1 */
         __m256i halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi32(split, 0xd8), 0xd8); /* 16 even, 16 odd */
-        uint32_t w = (uint32_t)_mm256_movemask_epi8(_mm256_slli_epi16(halves, 7));
-        put_words(plane, lane, &w, 1);
+        *w = (uint32_t)_mm256_movemask_epi8(_mm256_slli_epi16(halves, 7));
+    }
+}
+enum { ROW_WORDS = 8 /* of a plane, at most */ };
+/* The words of 16 rows, word v of each side by side in vector v */
+INLINE void put_plane_simd(unsigned char *plane, const uint32_t w[STRIP * ROW_WORDS], int b)
+{
+    const float *row[STRIP];
+    float *to = (float *)(void *)plane;
+    for (int i = 0; i < STRIP; i++)
+        row[i] = (const float *)(const void *)(w + i * ROW_WORDS);
+    for (int v = 0; v < b; v += 4) {
+        v16 x[4];
+        for (int j = 0; j < 4; j++)
+            x[j] = v_gather4(row, j, v);
+        v_transpose4(x);
+        for (int j = 0; j < 4 && v + j < b; j++)
+            v_store(to + (v + j) * STRIP, x[j]);
     }
 }
 /* Two loads: codes are written in halves, which one load could not take over from the stores */
@@ -764,35 +771,49 @@ INLINE __m256i load_halves(const uint8_t code[GRID_BLOCK])
                                    _mm_loadu_si128((const __m128i *)(const void *)(code + 16)), 1);
 }
 
-/* One row into its lane */
-INLINE void put_row_simd(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k, size_t bytes,
-                         struct block_format f, int half, int byte,
-                         void (*codes)(const unsigned char *, int, uint8_t[GRID_BLOCK]))
+/* The header fields of one unit of 16 rows */
+INLINE void put_record_simd(unsigned char *record, const unsigned char *row, int64_t row_bytes, struct block_format f,
+                            int half, int byte)
+{
+    for (int lane = 0; lane < STRIP; lane++, row += row_bytes) {
+        UNROLL for (int i = 0; i < f.n_half; i++) memcpy(record + (i * STRIP + lane) * 2, row + half + 2 * i, 2);
+        UNROLL for (int i = 0; i < f.n_byte; i++) record[(2 * f.n_half + i) * STRIP + lane] = row[byte + i];
+    }
+}
+INLINE void put_strip_simd(unsigned char *strip, const unsigned char *rows, int64_t k, int64_t bytes,
+                           struct block_format f, int half, int byte,
+                           void (*codes)(const unsigned char *, int, uint8_t[GRID_BLOCK]))
 {
     unsigned char *plane = strip + k / f.unit * record_bytes(f);
-    for (; k > 0; k -= f.unit, row += bytes, strip += record_bytes(f)) {
-        UNROLL for (int i = 0; i < f.n_half; i++) memcpy(strip + (i * STRIP + lane) * 2, row + half + 2 * i, 2);
-        UNROLL for (int i = 0; i < f.n_byte; i++) strip[(2 * f.n_half + i) * STRIP + lane] = row[byte + i];
+    int64_t row_bytes = k / f.unit * bytes;
+    for (; k > 0; k -= f.unit, rows += bytes, strip += record_bytes(f)) {
+        put_record_simd(strip, rows, row_bytes, f, half, byte);
         UNROLL for (int g = 0; g < f.unit / GRID_BLOCK; g++, plane += plane_bytes(f))
         {
-            uint8_t code[GRID_BLOCK];
-            codes(row, g, code);
-            __m256i c = load_halves(code);
-            __m256i low = f.low == 8 ? c : _mm256_and_si256(c, _mm256_set1_epi8((char)((1 << f.low) - 1)));
-            put_plane_simd(plane, lane, low, f.low);
-            if (f.high) {
-                __m256i high = _mm256_and_si256(c, _mm256_set1_epi8((char)(((1 << f.high) - 1) << f.low)));
-                put_plane_simd(plane + f.low * PLANE_BYTES, lane, _mm256_srli_epi16(high, f.low), f.high);
+            _Alignas(64) uint32_t low[STRIP * ROW_WORDS], high[STRIP * ROW_WORDS];
+            for (int lane = 0; lane < STRIP; lane++) {
+                uint8_t code[GRID_BLOCK];
+                codes(rows + lane * row_bytes, g, code);
+                __m256i c = load_halves(code);
+                __m256i l = f.low == 8 ? c : _mm256_and_si256(c, _mm256_set1_epi8((char)((1 << f.low) - 1)));
+                plane_words(low + lane * ROW_WORDS, l, f.low);
+                if (f.high) {
+                    __m256i h = _mm256_and_si256(c, _mm256_set1_epi8((char)(((1 << f.high) - 1) << f.low)));
+                    plane_words(high + lane * ROW_WORDS, _mm256_srli_epi16(h, f.low), f.high);
+                }
             }
+            put_plane_simd(plane, low, f.low);
+            if (f.high)
+                put_plane_simd(plane + f.low * PLANE_BYTES, high, f.high);
         }
     }
 }
-#define PUT_ROW(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales)   \
-    static void put_row_##name(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k)                \
+#define PUT_STRIP(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales) \
+    static void put_strip_##name(unsigned char *strip, const unsigned char *rows, int64_t k)                           \
     {                                                                                                                  \
-        put_row_simd(strip, lane, row, k, dtype_info(DTYPE_##type)->bytes, block_##name, half, byte, codes_##codes);   \
+        put_strip_simd(strip, rows, k, dtype_info(DTYPE_##type)->bytes, block_##name, half, byte, codes_##codes);      \
     }
-BLOCK_FORMATS(PUT_ROW)
+BLOCK_FORMATS(PUT_STRIP)
 
 static void f32_product(const struct block_layout *f, int64_t m, int64_t n_valid, struct grid_job d,
                         int64_t strip_bytes, grid_fn *const few[3], grid_fn *const wide[3])
@@ -827,7 +848,7 @@ BLOCK_FORMATS(F32_FUNCTIONS)
 #define SET_F32(type, name, ...)                                                                                       \
     k->gemm_few[DTYPE_##type] = f32_##name;                                                                            \
     k->unpack[DTYPE_##type] = unpack_##name;                                                                           \
-    k->put_row[DTYPE_##type] = put_row_##name;
+    k->put_strip[DTYPE_##type] = put_strip_##name;
 
 static void set_blocks(struct kernels *k)
 {

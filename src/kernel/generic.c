@@ -346,13 +346,13 @@ static void delta_step(int64_t dk, int64_t n, real *s, int64_t ld, real decay, r
         block_unpack(DTYPE_##type, strip, k, k0, n, dst);                                                              \
     }
 BLOCK_FORMATS(UNPACK)
-#define PUT_ROW_ENTRY(type, name, ...) [DTYPE_##type] = put_row_##name,
-#define PUT_ROW(type, name, ...)                                                                                       \
-    static void put_row_##name(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k)                \
+#define PUT_STRIP_ENTRY(type, name, ...) [DTYPE_##type] = put_strip_##name,
+#define PUT_STRIP(type, name, ...)                                                                                     \
+    static void put_strip_##name(unsigned char *strip, const unsigned char *rows, int64_t k)                           \
     {                                                                                                                  \
-        block_put_row(DTYPE_##type, strip, lane, row, k);                                                              \
+        block_put_strip(DTYPE_##type, strip, rows, STRIP, k);                                                          \
     }
-BLOCK_FORMATS(PUT_ROW)
+BLOCK_FORMATS(PUT_STRIP)
 #ifndef CADRE_F64
 #define GRID_ENTRY(type, name, ...) [DTYPE_##type] = grid_##name,
 #define GRID(type, name, ...)                                                                                          \
@@ -369,7 +369,7 @@ void kernels_init_generic(struct kernels *k)
     *k = (struct kernels){
         .isa = ISA_GENERIC,
         .gemm_f32 = gemm_f32,
-        .put_row = {BLOCK_FORMATS(PUT_ROW_ENTRY)},
+        .put_strip = {BLOCK_FORMATS(PUT_STRIP_ENTRY)},
         .unpack = {BLOCK_FORMATS(UNPACK_ENTRY)},
         .pack_f32 = pack_f32,
         .rows_f32 = rows_f32,

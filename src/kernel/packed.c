@@ -99,28 +99,34 @@ static void put_pieces(enum dtype type, char *strip, int64_t lane, const char *r
     }
 }
 
-static void put_block_row(const struct kernels *ks, enum dtype type, unsigned char *strip, int64_t lane,
-                          const unsigned char *row, int64_t k)
+/* n rows into the strip's first lanes; the others stay. */
+static void put_strip(const struct kernels *ks, enum dtype type, char *strip, const char *rows, int64_t n, int64_t k)
 {
-    if (ks)
-        ks->put_row[type](strip, lane, row, k);
-    else
-        block_put_row(type, strip, lane, row, k);
+    size_t bytes = row_bytes(type, k);
+    if (block_layout(type)) {
+        if (ks && n == STRIP)
+            ks->put_strip[type]((unsigned char *)strip, (const unsigned char *)rows, k);
+        else
+            block_put_strip(type, (unsigned char *)strip, (const unsigned char *)rows, n, k);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++, rows += bytes)
+        if (has_pieces(type))
+            put_pieces(type, strip, i, rows, k);
+        else
+            layouts[type].put_row(strip, i, rows, k);
 }
 
 void packed_fill(const struct kernels *ks, void *dst, enum dtype type, const void *rows, int64_t n, int64_t k)
 {
+    char *strip = dst;
+    const char *row = rows;
     size_t strip_bytes = packed_strip_bytes(type, k);
-    memset(dst, 0, strip_bytes * (size_t)strips(n)); /* outputs beyond n, and the second half of an odd pair */
-    for (int64_t i = 0; i < n; i++) {
-        char *strip = (char *)dst + (size_t)(i / STRIP) * strip_bytes;
-        const char *row = (const char *)rows + (size_t)i * row_bytes(type, k);
-        if (has_pieces(type))
-            put_pieces(type, strip, i % STRIP, row, k);
-        else if (packed_is_decoded(type))
-            put_block_row(ks, type, (unsigned char *)strip, i % STRIP, (const unsigned char *)row, k);
-        else
-            layouts[type].put_row(strip, i % STRIP, row, k);
+    for (int64_t left = n; left > 0; left -= STRIP, strip += strip_bytes, row += STRIP * row_bytes(type, k)) {
+        int64_t some = min_i64(STRIP, left);
+        if (some < STRIP || k % 2) /* outputs beyond n, the second half of an odd pair */
+            memset(strip, 0, strip_bytes);
+        put_strip(ks, type, strip, row, some, k);
     }
 }
 

@@ -81,7 +81,7 @@ struct loader {
 
 /* ---- packing: work items are pieces of PACK_ROWS rows, whole strips whose packed size keeps 64-byte alignment */
 
-enum { PACK_ROWS = 8 * STRIP };
+enum { PACK_ROWS = 16 * STRIP };
 
 /* Where rows come from: memory, or a file that each worker reads into its buffer. */
 struct packing {
@@ -273,8 +273,11 @@ static cadre_err load_all(const struct loader *l, struct model *m, const struct 
     for (int64_t i = 0; i < m->n_params; i++)
         take_place(&plan, m, &m->params[i]);
     TRY(model_reserve(m, plan.peak, err));
-    for (int64_t i = 0; i < m->n_params; i++)
+    for (int64_t i = 0; i < m->n_params; i++) {
+        if (i + 1 < m->n_params)
+            gguf_will_read(l->g, kept[i + 1].t);
         TRY(load(l, m, &m->params[i], &kept[i], err));
+    }
     model_finish(m);
     return CADRE_OK;
 }
