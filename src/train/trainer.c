@@ -715,6 +715,7 @@ static cadre_err open_trainer(struct trainer *t, cadre_error *err)
     TRY(open_model(t, err));
     if (t->init)
         TRY(start_from(t->model, t->init, t->opt->init, err));
+    start_tokens(t->model, t->vocab.fresh, t->vocab.n_fresh);
     if (t->opt->resume)
         TRY(checkpoint_read(t->ckpt_path, &t->cfg, t->model, t->optimizer, t->state, &t->sampler, &t->run, err));
     t->saved_step = t->run.step;
