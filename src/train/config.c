@@ -94,6 +94,7 @@ static const struct key keys[] = {
     M("norm_eps", norm_eps, K_REAL, 0, 1, "1e-6"),
     C("tokenizer", "vocab", vocab, K_INT, 257, 1 << 20, "8192"),
     C("tokenizer", "pre", pre, K_NAME, 0, 0, "gpt-2"),
+    C("tokenizer", "specials", specials, K_NAME, 0, 0, "none"),
     C("tokenizer", "train_bytes", tokenizer_bytes, K_INT, 1, (double)(1ll << 40), "50000000"),
     C("data", "heldout", heldout, K_REAL, 0, 0.5, "0.005"),
     C("train", "tokens", tokens, K_INT, 1, 1e15, NULL),

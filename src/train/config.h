@@ -8,7 +8,7 @@
 #include "base/error.h"
 #include "model/spec.h"
 
-enum { TRAIN_MAX_DOMAINS = 64, TRAIN_MAX_TEXTS = 256, TRAIN_NAME = 64 };
+enum { TRAIN_MAX_DOMAINS = 64, TRAIN_MAX_TEXTS = 256, TRAIN_NAME = 64, TRAIN_MAX_SPECIALS = 16 };
 
 struct domain_weight {
     char name[TRAIN_NAME];
@@ -22,7 +22,8 @@ struct train_config {
     /* [tokenizer] */
     int64_t vocab;
     char pre[TRAIN_NAME];
-    int64_t tokenizer_bytes; /* text that the vocabulary is trained on, taken evenly from the domains by weight */
+    char specials[TRAIN_NAME]; /* control tokens after <|endoftext|>, separated by blanks; "none" */
+    int64_t tokenizer_bytes;   /* text that the vocabulary is trained on, taken evenly from the domains by weight */
 
     /* [data] */
     struct domain_weight domains[TRAIN_MAX_DOMAINS];

@@ -14,6 +14,7 @@
 #include "text/bpe_train.h"
 
 #define END_OF_TEXT "<|endoftext|>"
+static const char no_specials[] = "none";
 static const char source_key[] = "vocabulary.source", source_model[] = "model";
 
 enum { SLICES = 64 }; /* pieces that the sample of one text is taken in, spread evenly over it */
@@ -64,6 +65,8 @@ static cadre_err sample_open(struct sample *s, const struct train_config *cfg, c
     XXH3_64bits_reset(state);
     XXH3_64bits_update(state, cfg->pre, strlen(cfg->pre));
     XXH3_64bits_update(state, &cfg->vocab, sizeof cfg->vocab);
+    if (strcmp(cfg->specials, no_specials) != 0)
+        XXH3_64bits_update(state, cfg->specials, strlen(cfg->specials));
     cadre_err rc = CADRE_OK;
     for (int i = 0; i < n_texts && rc == CADRE_OK; i++) {
         int fd;
@@ -89,12 +92,38 @@ static cadre_err sample_open(struct sample *s, const struct train_config *cfg, c
     return rc;
 }
 
+struct specials {
+    const char *token[1 + TRAIN_MAX_SPECIALS];
+    int n;
+    char text[TRAIN_NAME];
+};
+
+/* <|endoftext|>, id 0, and what the description adds. */
+static cadre_err specials_read(struct specials *s, const struct train_config *cfg, cadre_error *err)
+{
+    *s = (struct specials){.token = {END_OF_TEXT}, .n = 1};
+    if (strcmp(cfg->specials, no_specials) == 0)
+        return CADRE_OK;
+    char *rest;
+    memcpy(s->text, cfg->specials, sizeof s->text);
+    for (char *t = strtok_r(s->text, " \t", &rest); t; t = strtok_r(NULL, " \t", &rest)) {
+        for (int i = 0; i < s->n; i++)
+            CHECK(err, strcmp(s->token[i], t) != 0, CADRE_E_ARG, "[tokenizer] specials: %s stands there twice", t);
+        CHECK(err, s->n <= TRAIN_MAX_SPECIALS, CADRE_E_ARG, "[tokenizer] specials: expected at most %d tokens",
+              TRAIN_MAX_SPECIALS);
+        s->token[s->n++] = t;
+    }
+    return CADRE_OK;
+}
+
 static cadre_err train_and_write(const char *path, const char *source, const struct sample *s,
                                  const struct train_config *cfg, struct pool *pool,
                                  const struct data_progress *progress, cadre_error *err)
 {
-    static const char *const specials[] = {END_OF_TEXT};
-    struct bpe_options options = {.vocab = cfg->vocab, .pre = cfg->pre, .specials = specials, .n_specials = 1};
+    struct specials specials;
+    TRY(specials_read(&specials, cfg, err));
+    struct bpe_options options = {
+        .vocab = cfg->vocab, .pre = cfg->pre, .specials = specials.token, .n_specials = specials.n};
     struct bpe_result result = {0};
     struct gguf_writer *w = NULL;
     if (progress && !progress->tell(progress->user, "the vocabulary", 0, 1))
