@@ -10,7 +10,7 @@
 #include "kernel/tile_simd.h"
 #include "tensor/format/scales.h"
 
-enum { PANEL_K = 256, AHEAD = 2048 /* bytes that few rows prefetch ahead */ };
+enum { PANEL_K = 256, AHEAD = 4096 /* bytes that few rows prefetch ahead */ };
 
 /* ---- 32 words of 16 bits: number p of 16 pairs in word 2 · lane + p */
 
@@ -703,9 +703,15 @@ typedef void grid_fn(const struct grid_job *job);
 typedef void unpack_panel_fn(const struct tables *t, const char *strip, int64_t k, int64_t k0, int64_t n,
                              struct panel *to, int at);
 
-/* fn: of 1, 2 and 4 rows */
-static void few_rows(int64_t m, struct grid_job d, grid_fn *const fn[3])
+/* fn: of 1, 2 and 4 rows. One row is the usual case and works on the caller's job: copying it costs as much as a block.
+ */
+static void few_rows(int64_t m, const struct grid_job *job, grid_fn *const fn[3])
 {
+    if (m == 1) {
+        fn[0](job);
+        return;
+    }
+    struct grid_job d = *job;
     while (m > 0) {
         int i = m >= 4 ? 2 : m >= 2 ? 1 : 0;
         fn[i](&d);
@@ -728,7 +734,7 @@ static void grid_product(const struct block_layout *f, int64_t m, int64_t n_vali
         d.n = left < step ? left : step;
         d.k = k;
         if (m <= GEMM_FEW) {
-            few_rows(m, d, few);
+            few_rows(m, &d, few);
             continue;
         }
         for (int64_t k0 = 0; k0 < k; k0 += PANEL_K) {
@@ -917,7 +923,7 @@ static void f32_product(const struct block_layout *f, int64_t m, int64_t n_valid
         bool many = MAX_STRIPS == 4 && left > 3 * STRIP;
         step = many ? 4 * STRIP : STRIP;
         d.n = left < step ? left : step;
-        few_rows(m, d, many ? wide : few);
+        few_rows(m, &d, many ? wide : few);
     }
 }
 

@@ -72,6 +72,8 @@ static cadre_err sample_open(struct sample *s, const struct train_config *cfg, c
     for (int i = 0; i < texts->n && rc == CADRE_OK; i++) {
         int fd;
         uint64_t size;
+        if (conversations_is_file(texts->path[i]))
+            continue;
         rc = file_open(texts->path[i], &fd, &size, err);
         if (rc)
             break;
@@ -91,6 +93,10 @@ static cadre_err sample_open(struct sample *s, const struct train_config *cfg, c
     }
     *hash = XXH3_64bits_digest(state);
     XXH3_freeState(state);
+    CHECK(
+        err, rc || s->n > 0, CADRE_E_ARG,
+        "a vocabulary is trained on plain texts, and conversations (.jsonl) alone were given; add texts, or start from "
+        "a model (--init)");
     return rc;
 }
 
