@@ -127,6 +127,6 @@ bool cli_interrupted(void *unused);
 uint64_t cli_peak_rss(void);
 
 extern const struct verb verb_run, verb_chat, verb_train, verb_compare, verb_eval, verb_inspect, verb_tokenize,
-    verb_bench, verb_quantize, verb_convert, verb_doctor;
+    verb_bench, verb_quantize, verb_convert, verb_pack, verb_doctor;
 
 #endif

@@ -6,7 +6,7 @@
 
 static const struct verb *const verbs[] = {&verb_run,      &verb_chat,    &verb_train,    &verb_compare,
                                            &verb_eval,     &verb_inspect, &verb_tokenize, &verb_bench,
-                                           &verb_quantize, &verb_convert, &verb_doctor};
+                                           &verb_quantize, &verb_convert, &verb_pack,     &verb_doctor};
 
 const struct verb *cli_verb_at(int i)
 {

@@ -64,18 +64,21 @@ static void print_model(const cadre_model_info *m, const struct parts *p)
            cli_bytes((double)m->bytes), cli_bytes((double)p->embedding), cli_bytes((double)p->attention),
            cli_bytes((double)p->experts), cli_bytes((double)p->shared), cli_bytes((double)p->router),
            cli_bytes((double)p->other));
+    if (m->packed)
+        printf("  layout        packed: matrices in strips of 16 rows, mapped when opened\n");
 }
 
 static json_t *model_json(const cadre_model_info *m)
 {
-    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I}", "family",
+    return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o, s:I, s:s}", "family",
                      m->family, "name", cli_json_text(m->name, strlen(m->name)), "parameters",
                      (json_int_t)m->parameters, "active_parameters", (json_int_t)m->active_parameters, "layers",
                      (json_int_t)m->layers, "recurrent_layers", (json_int_t)m->recurrent_layers, "width",
                      (json_int_t)m->width, "context", (json_int_t)m->context, "vocabulary", (json_int_t)m->vocabulary,
                      "experts", (json_int_t)m->experts, "experts_used", (json_int_t)m->experts_used, "expert_width",
                      (json_int_t)m->expert_width, "shared_width", (json_int_t)m->shared_width, "router", m->router,
-                     "tokenizer", cli_json_text(m->tokenizer, strlen(m->tokenizer)), "bytes", (json_int_t)m->bytes);
+                     "tokenizer", cli_json_text(m->tokenizer, strlen(m->tokenizer)), "bytes", (json_int_t)m->bytes,
+                     "layout", m->packed ? "packed" : "rows");
 }
 
 static int run(const struct verb *v, int argc, char **argv)

@@ -124,6 +124,7 @@ typedef struct cadre_model_info {
     int64_t experts, experts_used, expert_width, shared_width; /* 0 for dense models */
     char router[32];
     char tokenizer[64]; /* "gpt2/qwen2": kind and pre-tokenizer */
+    bool packed;        /* written by cadre_pack */
 } cadre_model_info;
 
 /* Of a file, without reading its weights. */
@@ -379,6 +380,25 @@ typedef struct cadre_quantize_result {
  * result may be NULL. */
 CADRE_API cadre_err cadre_quantize(const char *in, const char *out, const cadre_quantize_options *options,
                                    cadre_quantize_result *result, cadre_error *err);
+
+typedef struct cadre_pack_options {
+    bool undo;   /* write the file that was packed again, byte for byte */
+    int threads; /* 0: physical cores */
+    /* In bytes; false stops. */
+    bool (*progress)(void *user, int64_t done, int64_t total);
+    void *user;
+} cadre_pack_options;
+
+typedef struct cadre_pack_result {
+    int64_t tensors, packed; /* packed: of them in strips */
+    uint64_t bytes;          /* of tensors, as rows */
+} cadre_pack_result;
+
+/* Rewrite a GGUF file with its matrices as kernels read them: it opens without being read, by mapping. Only cadre reads
+ * such a file, and only while the layouts are those of its version; every function here takes it like the original. The
+ * file appears whole or not at all. result may be NULL. */
+CADRE_API cadre_err cadre_pack(const char *in, const char *out, const cadre_pack_options *options,
+                               cadre_pack_result *result, cadre_error *err);
 
 typedef struct cadre_convert_options {
     const char *type; /* of the matrices: "f32", "f16", "bf16", "q8_0"; NULL: as they are, bf16 where the file that is

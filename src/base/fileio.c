@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -66,6 +67,26 @@ cadre_err file_read_at(int fd, const char *path, uint64_t offset, void *dst, siz
         got += (size_t)r;
     }
     return CADRE_OK;
+}
+
+cadre_err file_map_open(struct file_map *out, int fd, const char *path, uint64_t size, cadre_error *err)
+{
+    struct stat st;
+    *out = (struct file_map){0};
+    CHECK(err, fstat(fd, &st) == 0 && (uint64_t)st.st_size == size, CADRE_E_IO,
+          "%s: expected %llu bytes as when it was opened; it was written to meanwhile", path, (unsigned long long)size);
+    void *p = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
+    CHECK(err, p != MAP_FAILED, CADRE_E_MEMORY, "%s: cannot be mapped: %s", path, strerror(errno));
+    madvise(p, (size_t)size, MADV_HUGEPAGE); /* a hint: large pieces of the page cache */
+    *out = (struct file_map){p, (size_t)size};
+    return CADRE_OK;
+}
+
+void file_map_close(struct file_map *m)
+{
+    if (m->p)
+        munmap((void *)(uintptr_t)m->p, m->n);
+    *m = (struct file_map){0};
 }
 
 cadre_err file_slurp(const char *path, size_t max_size, char **out, size_t *size, cadre_error *err)

@@ -21,6 +21,15 @@ void file_will_read(int fd, uint64_t offset, uint64_t n);
 /* Read exactly n bytes at offset, or fail naming path and offset. */
 cadre_err file_read_at(int fd, const char *path, uint64_t offset, void *dst, size_t n, cadre_error *err);
 
+/* A whole file in memory, read-only and shared: its pages are the page cache's. Should somebody cut the file short
+ * meanwhile, touching what is gone ends the process (SIGBUS). Fails unless the file still has `size` bytes. */
+struct file_map {
+    const unsigned char *p;
+    size_t n;
+};
+cadre_err file_map_open(struct file_map *out, int fd, const char *path, uint64_t size, cadre_error *err);
+void file_map_close(struct file_map *m); /* no effect on an empty one */
+
 /* The whole file as malloc'd bytes with one 0 byte after them; refuses files above max_size. Free with free(). */
 cadre_err file_slurp(const char *path, size_t max_size, char **out, size_t *size, cadre_error *err);
 

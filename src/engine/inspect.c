@@ -57,6 +57,7 @@ cadre_err cadre_inspect(const char *path, cadre_model_info *out, cadre_error *er
     out->experts_used = s.n_expert ? s.router.k : 0;
     out->expert_width = s.n_expert ? s.expert_ff : 0;
     out->shared_width = s.shared_ff;
+    out->packed = gguf_is_packed(g);
 out:
     gguf_close(g);
     return rc ? error_wrap(err, rc, "%s", path) : CADRE_OK;

@@ -69,6 +69,40 @@ cadre_err gguf_piece_read(const struct gguf *g, const struct gguf_tensor *t, uin
 cadre_err gguf_slice_read(const struct gguf *g, const struct gguf_tensor *t, int64_t slice, void *dst,
                           cadre_error *err);
 
+/* ---- packed files (gguf_packed.c) */
+
+/* Whether matrices lie in strips, ready for kernels. Such a file reads like the one that was packed. */
+bool gguf_is_packed(const struct gguf *g);
+/* Where in the file the strips of a tensor's first slice begin, and how many bytes on those of each further one;
+ * false: it has none. Where its rows lie; false: they are in strips only. */
+bool gguf_strips(const struct gguf *g, const struct gguf_tensor *t, uint64_t *offset, uint64_t *stride);
+bool gguf_rows(const struct gguf *g, const struct gguf_tensor *t, uint64_t *offset);
+/* The file in memory: offsets count from out->p. Lives longer than g. */
+struct file_map;
+cadre_err gguf_map(const struct gguf *g, struct file_map *out, cadre_error *err);
+
+/* What becomes of a tensor in a packed file. group: tensors with the same number of slices and the same name here share
+ * records, slice by slice. NULL strips: rows only. */
+struct gguf_pack_tensor {
+    bool rows, strips;
+    const char *group; /* NULL: a record of its own */
+};
+struct kernels;
+struct pool;
+struct gguf_pack_options {
+    const struct gguf_pack_tensor *tensor; /* [tensors of g] */
+    const struct kernels *ks;              /* as of packed_fill */
+    struct pool *pool;
+    bool (*progress)(void *user, int64_t done, int64_t total); /* in bytes; false cancels; or NULL */
+    void *user;
+};
+/* Writes the file g, one that is not split, virtual or packed, as a packed one; and a packed one as the file that was
+ * packed. The file appears whole or not at all. */
+cadre_err gguf_pack(const char *path, const struct gguf *g, const struct gguf_pack_options *o, cadre_error *err);
+cadre_err gguf_unpack(const char *path, const struct gguf *g, const struct gguf_pack_options *o, cadre_error *err);
+/* Whether a matrix of this type and row length comes back from strips as it was. */
+bool gguf_can_pack(enum dtype type, int64_t k);
+
 /* Key values. The getters convert between integer widths when the value fits; `false` and an untouched *out if the
  * key is absent; a key of another kind or out of range is an error naming key, expected and found type. gguf_get_f64
  * takes integers too, gguf_get_i64s arrays of bool too. */

@@ -59,9 +59,12 @@ struct gguf {
     char *path;
     int fd;
     uint32_t version;
-    struct gguf_source source; /* of a virtual file; read is NULL in others */
-    uint64_t size;             /* of the file */
-    unsigned char *meta;       /* the file from its first byte to the end of the tensor infos, at least */
+    struct gguf_source source;        /* of a virtual file; read is NULL in others */
+    bool own_types;                   /* a virtual file's tensors may have types that GGUF has no number for */
+    const struct packed_file *packed; /* source.ctx of a packed file; NULL: of another */
+    uint64_t size;                    /* of the file */
+    uint64_t data;                    /* where its tensor data begin */
+    unsigned char *meta;              /* the file from its first byte to the end of the tensor infos, at least */
     uint64_t alignment;
     int64_t n_kv, n_tensors;
     struct gguf_kv *kv;
@@ -95,6 +98,13 @@ cadre_err gguf_join(struct gguf **out, struct gguf *g, cadre_error *err);
 /* Bytes of all tensors, each padded, once the head has been made. */
 uint64_t gguf_writer_data_size(const struct gguf_writer *w);
 
+/* The file that such a head, n bytes (taken over, also on failure), begins; without data until a source is set. */
+cadre_err gguf_open_head(struct gguf **out, unsigned char *head, uint64_t n, uint64_t size, const char *name,
+                         cadre_error *err);
+/* The file that was packed into g; g is taken over, also on failure. */
+cadre_err gguf_unwrap(struct gguf **out, struct gguf *g, cadre_error *err);
+
+#define GGUF_PACKED_VERSION "cadre.packed.version"
 #define GGUF_SPLIT_COUNT "split.count"
 
 /* Fails unless the alignment is a power of two up to GGUF_MAX_ALIGNMENT. */

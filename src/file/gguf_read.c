@@ -40,6 +40,8 @@ __attribute__((format(printf, 4, 5))) static cadre_err bad(const struct reader *
 
 static cadre_err read_on(struct reader *r, uint64_t end)
 {
+    if (r->g->fd < 0)
+        return bad(r, r->pos, CADRE_E_FORMAT, "the head of the file that was packed ends here");
     uint64_t want = max_i64((int64_t)end, max_i64(FIRST_READ, 2 * (int64_t)r->filled));
     want = want < r->g->size ? want : r->g->size;
     unsigned char *p = realloc(r->g->meta, (size_t)want);
@@ -206,7 +208,7 @@ static cadre_err scan_info(struct reader *r, struct gguf_row *row)
     }
     at = r->pos;
     TRY(read_u32(r, &type));
-    bool is_private = r->g->source.read && type >= GGUF_PRIVATE_TYPE;
+    bool is_private = r->g->own_types && type >= GGUF_PRIVATE_TYPE;
     t->type = is_private ? (enum dtype)(type - GGUF_PRIVATE_TYPE) : dtype_by_gguf(type);
     if (t->type == DTYPE_NONE)
         return bad(r, at, CADRE_E_UNSUPPORTED, "unsupported type: tensor type number %u is not known here", type);
@@ -350,7 +352,7 @@ static cadre_err check_overlap(struct reader *r)
 static cadre_err bind_tensors(struct reader *r)
 {
     struct gguf *g = r->g;
-    uint64_t data = align_up(r->pos, g->alignment);
+    uint64_t data = g->data = align_up(r->pos, g->alignment);
     for (int64_t i = 0; i < g->n_tensors; i++) {
         struct gguf_row *row = &g->tensor[i];
         struct gguf_tensor *t = &row->t;
@@ -430,6 +432,8 @@ cadre_err gguf_open(struct gguf **out, const char *path, cadre_error *err)
     cadre_err rc = gguf_get_i64(g, GGUF_SPLIT_COUNT, &parts, &found, err);
     if (rc == CADRE_OK && parts != 1)
         return gguf_join(out, g, err);
+    if (rc == CADRE_OK && gguf_has(g, GGUF_PACKED_VERSION))
+        return gguf_unwrap(out, g, err);
     if (rc == CADRE_OK)
         *out = g;
     else
@@ -455,6 +459,7 @@ cadre_err gguf_open_virtual(struct gguf **out, struct gguf_writer *w, const char
     TRY_OUT(gguf_writer_head(w, &g->meta, &head, err));
     TRY_OUT(virtual_size(w, head, &g->size, err));
     g->source = source;
+    g->own_types = true;
     TRY_OUT(scan_and_bind(&(struct reader){.g = g, .filled = head, .err = err}));
     *out = g;
     g = NULL;
@@ -463,6 +468,26 @@ out:
         source.close(source.ctx);
     gguf_close(g);
     gguf_writer_abort(w);
+    return rc;
+}
+
+cadre_err gguf_open_head(struct gguf **out, unsigned char *head, uint64_t n, uint64_t size, const char *name,
+                         cadre_error *err)
+{
+    struct gguf *g;
+    *out = NULL;
+    cadre_err rc = new_gguf(&g, name, err);
+    if (rc == CADRE_OK) {
+        g->meta = head;
+        g->size = size;
+        rc = scan_and_bind(&(struct reader){.g = g, .filled = n, .err = err});
+    } else {
+        free(head);
+    }
+    if (rc == CADRE_OK)
+        *out = g;
+    else
+        gguf_close(g);
     return rc;
 }
 

@@ -25,6 +25,17 @@ size_t packed_strip_bytes(enum dtype type, int64_t k);
  * does it; the bytes are the same. */
 void packed_fill(const struct kernels *ks, void *dst, enum dtype type, const void *rows, int64_t n, int64_t k);
 
+/* Of the layout: changes with it. Files that hold strips carry it (file/gguf_packed.c). */
+uint64_t packed_stamp(enum dtype type);
+
+/* The way back, for strips of rows of k numbers: which bit of a strip each bit of its 16 rows became. NULL without
+ * memory, or when the layout is no mere order of the rows' bits and so has no way back; free() releases it. */
+struct strip_map;
+struct strip_map *strip_map_new(enum dtype type, int64_t k);
+/* The strip's first n rows. Both need STRIP_SLACK bytes behind the 16 rows and the strip. */
+enum { STRIP_SLACK = 8 };
+void strip_map_rows(const struct strip_map *m, unsigned char *rows, const unsigned char *strip, int64_t n);
+
 /* Whether strips of the type are decoded before they are multiplied. */
 bool packed_is_decoded(enum dtype type);
 /* Numbers k0 … k0 + k - 1 (one piece: k0 a multiple of PIECE_K, k at most PIECE_K) of a strip into an f32 strip

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "file/names.h"
+#include "kernel/packed.h"
 
 /* Rows of a matrix of theirs that make one of ours: from `before` on, of `total`. */
 typedef void part_fn(const struct spec *s, int64_t layer, int64_t *before, int64_t *total);
@@ -303,6 +304,42 @@ static void turn_rows(const struct kept *src, const struct stack *ours, int64_t 
 bool kept_as_is(const struct kept *src, const struct gguf *g)
 {
     return gguf_has_pieces(g) && (!src->form || (!src->form->part && !by_expert(src->form)));
+}
+
+const struct gguf_tensor *kept_tensor(const struct kept *src, const struct gguf *g, const struct param *p, int64_t e)
+{
+    char name[NAME];
+    if (!by_expert(src->form))
+        return src->t;
+    expert_name(src->form, p->layer, e, name);
+    return gguf_tensor_find(g, name);
+}
+
+bool kept_turned(const struct kept *src)
+{
+    return src->form && src->form->turned;
+}
+
+bool kept_strips(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p, int64_t e,
+                 uint64_t *offset)
+{
+    const struct gguf_tensor *t = kept_tensor(src, g, p, e);
+    struct stack ours = stack_of(p);
+    int64_t row = 0, before, total;
+    uint64_t stride;
+    if (!gguf_is_packed(g) || kept_turned(src))
+        return false;
+    if (by_expert(src->form)) {
+        e = 0;
+    } else if (src->form && src->form->part) {
+        src->form->part(s, p->layer, &before, &total);
+        row = before + (src->form->below ? e * total : 0);
+        e = src->form->below ? 0 : e;
+    }
+    if (row % STRIP || (ours.n % STRIP && row + ours.n != t->dim[1]) || !gguf_strips(g, t, offset, &stride))
+        return false;
+    *offset += (uint64_t)e * stride + (uint64_t)(row / STRIP) * packed_strip_bytes(t->type, t->dim[0]);
+    return true;
 }
 
 cadre_err kept_read(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p,

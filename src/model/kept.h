@@ -25,6 +25,13 @@ cadre_err kept_all(const struct gguf *g, const struct model *m, const struct kep
 bool kept_left_out(int64_t n_layer, int64_t n_nextn, const char *name);
 /* Whether the param's rows lie in the file as kept_read gives them, and can be read in pieces (gguf_piece_read). */
 bool kept_as_is(const struct kept *src, const struct gguf *g);
+/* The tensor that holds the param's e-th matrix; whether matrices lie the other way round there. */
+const struct gguf_tensor *kept_tensor(const struct kept *src, const struct gguf *g, const struct param *p, int64_t e);
+bool kept_turned(const struct kept *src);
+/* Where in a packed file the strips of the param's e-th matrix begin; false: they are not there as the param has them.
+ */
+bool kept_strips(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p, int64_t e,
+                 uint64_t *offset);
 /* The param's rows one after the other, in src->type; dst holds dtype_size(src->type, tensor_count(&p->t)) bytes. */
 cadre_err kept_read(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p,
                     void *dst, cadre_error *err);

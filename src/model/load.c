@@ -1,7 +1,7 @@
 /* Models from files. The border check: every tensor of the spec is there with its shape and a type that has kernels,
  * and nothing else is; after it nothing but reading can fail. Matrices that lie in the file as they are needed are
  * read and packed in pieces, by all threads; others whole, one at a time. So the peak is the model and, for the latter,
- * its largest tensor. */
+ * its largest tensor. Of a packed file the strips are used where they are, mapped. */
 #include <stdlib.h>
 
 #include "base/checked.h"
@@ -193,6 +193,31 @@ out:
     return rc;
 }
 
+/* Whether all matrices of a weight lie in a packed file as kernels want them. */
+static bool lies_packed(const struct gguf *g, const struct model *m, const struct param *p, const struct weight *w,
+                        const struct kept *src)
+{
+    uint64_t at;
+    for (int64_t e = 0; e < max_i64(w->n_expert, 1); e++)
+        if (w->transposed || !kept_strips(src, g, &m->spec, p, e, &at))
+            return false;
+    return true;
+}
+
+static struct packed *take_mapped(struct arena *a, const struct gguf *g, struct model *m, const struct param *p,
+                                  const struct weight *w, const struct kept *src)
+{
+    int64_t count = max_i64(w->n_expert, 1);
+    struct packed *packed = arena_alloc(a, (size_t)count * sizeof *packed);
+    for (int64_t e = 0; !a->measuring && e < count; e++) {
+        uint64_t at = 0;
+        kept_strips(src, g, &m->spec, p, e, &at);
+        packed[e] = (struct packed){p->type, w->n, w->k, m->file.p + at};
+        m->bytes += packed_bytes(p->type, w->n, w->k);
+    }
+    return packed;
+}
+
 /* One struct packed for each matrix of a weight, with the memory behind it. */
 static struct packed *take_packed(struct arena *a, const struct param *p, const struct weight *w)
 {
@@ -207,23 +232,54 @@ static struct packed *take_packed(struct arena *a, const struct param *p, const 
 }
 
 /* Where one tensor's values will be. A looked-up table keeps its rows as in the file, and is packed besides when it is
- * the output matrix too. */
+ * the output matrix too. What a packed file has is where it is. */
 struct place {
-    void *rows;
+    const void *rows;
     struct packed *packed;
     real *vector;
+    bool rows_there, packed_there;
 };
 
-static struct place take_place(struct arena *a, struct model *m, const struct param *p)
+static struct place take_place(struct arena *a, const struct gguf *g, struct model *m, const struct param *p,
+                               const struct kept *src)
 {
     const struct weight *w = param_weight(m, p);
     if (!w)
         return (struct place){.vector = arena_alloc(a, (size_t)tensor_count(&p->t) * sizeof(real))};
+    struct place place = {0};
+    uint64_t at = 0;
     bool lookup = p->def->flags & TENSOR_LOOKUP;
-    return (struct place){
-        .rows = lookup ? arena_alloc(a, p->file_bytes) : NULL,
-        .packed = !lookup || m->spec.tied ? take_packed(a, p, w) : NULL,
-    };
+    place.rows_there = lookup && !src->form && gguf_rows(g, src->t, &at);
+    if (place.rows_there && !a->measuring)
+        m->bytes += p->file_bytes;
+    if (lookup)
+        place.rows = place.rows_there ? m->file.p + at : arena_alloc(a, p->file_bytes);
+    if (!lookup || m->spec.tied) {
+        place.packed_there = lies_packed(g, m, p, w, src);
+        place.packed = place.packed_there ? take_mapped(a, g, m, p, w, src) : take_packed(a, p, w);
+    }
+    return place;
+}
+
+/* A matrix that must be read whole first. */
+static cadre_err read_whole_and_pack(const struct loader *l, struct model *m, struct param *p, struct weight *w,
+                                     const struct kept *src, const struct packed *packed, cadre_error *err)
+{
+    void *raw = malloc(p->file_bytes ? p->file_bytes : 1);
+    CHECK(err, raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", p->name,
+          (unsigned long long)p->file_bytes);
+    cadre_err rc = kept_read(src, l->g, &m->spec, p, raw, err);
+    float *turned = NULL;
+    if (rc == CADRE_OK && w->transposed) {
+        turned = turn(p, w, raw);
+        if (!turned)
+            rc = error_set(err, CADRE_E_MEMORY, "tensor '%s': no memory to turn it round", p->name);
+    }
+    if (rc == CADRE_OK)
+        pack(l, p, w, turned ? (const void *)turned : raw, packed);
+    free(turned);
+    free(raw);
+    return rc;
 }
 
 static cadre_err load(const struct loader *l, struct model *m, struct param *p, const struct kept *src,
@@ -231,7 +287,7 @@ static cadre_err load(const struct loader *l, struct model *m, struct param *p, 
 {
     const struct gguf *g = l->g;
     struct weight *w = param_weight(m, p);
-    struct place place = take_place(model_arena(m), m, p);
+    struct place place = take_place(model_arena(m), g, m, p, src);
     if (!w) {
         p->t.x = place.vector;
         return read_f32(g, &m->spec, p, src, err);
@@ -240,38 +296,28 @@ static cadre_err load(const struct loader *l, struct model *m, struct param *p, 
     w->packed = place.packed;
     w->rows = place.rows;
     w->rows_type = p->type;
-    if (place.rows) {
-        TRY(kept_read(src, g, &m->spec, p, place.rows, err));
-        if (place.packed)
+    if (place.rows && !place.rows_there)
+        TRY(kept_read(src, g, &m->spec, p, (void *)(uintptr_t)place.rows, err));
+    if (place.packed && !place.packed_there) {
+        if (place.rows)
             pack(l, p, w, place.rows, place.packed);
-        return CADRE_OK;
+        else if (!w->transposed && kept_as_is(src, g))
+            TRY(read_and_pack(l, p, w, src, place.packed, err));
+        else
+            TRY(read_whole_and_pack(l, m, p, w, src, place.packed, err));
     }
-    if (!w->transposed && kept_as_is(src, g))
-        return read_and_pack(l, p, w, src, place.packed, err);
-    void *raw = malloc(p->file_bytes ? p->file_bytes : 1);
-    CHECK(err, raw, CADRE_E_MEMORY, "tensor '%s': no memory to read its %llu bytes", p->name,
-          (unsigned long long)p->file_bytes);
-    cadre_err rc = kept_read(src, g, &m->spec, p, raw, err);
-    float *turned = NULL;
-    if (rc == CADRE_OK && w->transposed) {
-        turned = turn(p, w, raw);
-        if (!turned)
-            rc = error_set(err, CADRE_E_MEMORY, "tensor '%s': no memory to turn it round", p->name);
-    }
-    if (rc == CADRE_OK)
-        pack(l, p, w, turned ? (const void *)turned : raw, place.packed);
     w->transposed = false;
-    free(turned);
-    free(raw);
-    return rc;
+    return CADRE_OK;
 }
 
 static cadre_err load_all(const struct loader *l, struct model *m, const struct kept *kept, cadre_error *err)
 {
     struct arena plan;
     arena_init_measuring(&plan);
+    if (gguf_is_packed(l->g))
+        TRY(gguf_map(l->g, &m->file, err));
     for (int64_t i = 0; i < m->n_params; i++)
-        take_place(&plan, m, &m->params[i]);
+        take_place(&plan, l->g, m, &m->params[i], &kept[i]);
     TRY(model_reserve(m, plan.peak, err));
     for (int64_t i = 0; i < m->n_params; i++) {
         if (i + 1 < m->n_params)

@@ -200,6 +200,7 @@ void model_free(struct model *m)
     if (m->memory)
         arena_destroy(m->memory);
     free(m->memory);
+    file_map_close(&m->file);
     free(m->inv_freq);
     free(m->params);
     free(m->layers);

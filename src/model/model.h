@@ -2,6 +2,7 @@
 #ifndef CADRE_MODEL_MODEL_H
 #define CADRE_MODEL_MODEL_H
 
+#include "base/fileio.h"
 #include "file/gguf.h"
 #include "model/kv.h"
 #include "model/spec.h"
@@ -54,7 +55,8 @@ struct model {
     real *inv_freq;                  /* [2, n_rot / 2] */
     struct rope rope[2];             /* for contexts up to spec.yarn_ctx, and longer; the same unless rope_factors */
     void *memory;                    /* owns the values of everything above */
-    size_t bytes;                    /* resident bytes of weights */
+    struct file_map file;            /* of a packed file: what is not in memory */
+    size_t bytes;                    /* resident bytes of weights, mapped ones included */
 };
 
 /* One tensor of a model as files and optimizers see it. */

@@ -66,3 +66,21 @@ cadre_err start_from(struct model *m, const struct gguf *file, const char *path,
     model_free(from);
     return rc;
 }
+
+void start_tokens(struct model *m, const int32_t *ids, int n)
+{
+    static const char *const by_token[] = {"token_embd.weight", "output.weight"};
+    for (int k = 0; k < 2; k++) {
+        const struct param *p = find(m, by_token[k]);
+        if (!p)
+            continue;
+        int64_t rows = tensor_rows(&p->t), d = tensor_cols(&p->t);
+        for (int64_t j = 0; n > 0 && j < d; j++) {
+            double sum = 0;
+            for (int64_t i = 0; i < rows; i++)
+                sum += (double)p->t.x[i * d + j];
+            for (int i = 0; i < n; i++)
+                p->t.x[ids[i] * d + j] = (real)(sum / (double)rows);
+        }
+    }
+}

@@ -204,7 +204,8 @@ static cadre_err make(const struct scratch *s, struct tokens *k, uint64_t vocab_
 {
     struct data_progress p = {count_telling, k};
     k->told = 0;
-    return token_file_make(k->path, (const char *const[]){s->prose}, 1, k->t, vocab_hash, pool, &p, e);
+    return token_file_make(k->path, (const char *const[]){s->prose}, 1, &(struct token_maker){k->t, NULL, vocab_hash},
+                           pool, &p, e);
 }
 
 /* The file holds the ids of the whole text, in order, whatever the pieces it was encoded in. */
