@@ -123,6 +123,8 @@ static cadre_err check_layouts(const struct gguf *g, bool known[DTYPE_COUNT], ca
     int64_t n = 0;
     bool found;
     TRY(gguf_get_strings(g, PACKED_LAYOUTS, &s, &n, &found, err));
+    CHECK(err, n <= DTYPE_COUNT, CADRE_E_FORMAT, "%s: key '" PACKED_LAYOUTS "': expected at most %d, found %lld",
+          g->path, DTYPE_COUNT, (long long)n);
     for (int64_t i = 0; i < n; i++) {
         char name[32], stamp[32];
         CHECK(err, s[i].n < sizeof name && sscanf(s[i].p, "%31[^ ] %31s", name, stamp) == 2, CADRE_E_FORMAT,
