@@ -10,7 +10,7 @@
 #include "kernel/tile_simd.h"
 #include "tensor/format/scales.h"
 
-enum { PANEL_K = 256, AHEAD = 2048 /* bytes that few rows prefetch ahead */ };
+enum { PANEL_K = 256, AHEAD = 4096 /* bytes that few rows prefetch ahead */ };
 
 /* ---- 32 words of 16 bits: number p of 16 pairs in word 2 · lane + p */
 
@@ -182,12 +182,14 @@ INLINE i16 w_pair(const int16_t *p)
     return i_set1(both);
 }
 
+#include "kernel/codebooks_simd.h"
+
 /* ---- scales of 16 outputs, by the names of BLOCK_FORMATS */
 
 struct scales {
     v16 scale, min;
 };
-typedef struct scales scales_fn(const char *half, const char *byte, int g);
+typedef struct scales scales_fn(const char *half, const char *byte, const char *plane, int g);
 
 INLINE i16 byte_at(const char *byte, int i)
 {
@@ -197,20 +199,20 @@ INLINE i16 bits_at32(i16 x, int shift, int mask)
 {
     return i_and(i_srl(x, shift), i_set1(mask));
 }
-INLINE struct scales scales_half(const char *half, const char *byte, int g)
+INLINE struct scales scales_half(const char *half, const char *byte, const char *plane, int g)
 {
-    (void)byte, (void)g;
+    (void)byte, (void)g, (void)plane;
     return (struct scales){v_load_f16(half), v_set1(0)};
 }
-INLINE struct scales scales_half_min(const char *half, const char *byte, int g)
+INLINE struct scales scales_half_min(const char *half, const char *byte, const char *plane, int g)
 {
-    (void)byte, (void)g;
+    (void)byte, (void)g, (void)plane;
     v16 m = v_load_f16(half + STRIP * 2);
     return (struct scales){v_load_f16(half), v_from_bits(i_xor(v_bits(m), i_set1((int)0x80000000u)))};
 }
-INLINE struct scales scales_e8m0(const char *half, const char *byte, int g)
+INLINE struct scales scales_e8m0(const char *half, const char *byte, const char *plane, int g)
 {
-    (void)half, (void)g;
+    (void)half, (void)g, (void)plane;
     i16 e = byte_at(byte, 0), one = i_set1(1);
     v16 usual = v_from_bits(i_shl(i_add(e, i_set1(-1)), 23)); /* e8m0_half */
     v16 zero = v_from_bits(i_set1(0x00200000)), first = v_from_bits(i_set1(0x00400000));
@@ -228,34 +230,80 @@ INLINE struct scales scaled_min(const char *half, i16 scale, i16 min)
     return (struct scales){v_mul(v_load_f16(half), v_from_int(scale)),
                            v_mul(v_load_f16(half + STRIP * 2), v_from_int(min))};
 }
-INLINE struct scales scales_q2_k(const char *half, const char *byte, int g)
+INLINE struct scales scales_q2_k(const char *half, const char *byte, const char *plane, int g)
 {
+    (void)plane;
     i16 x = byte_at(byte, g);
     return scaled_min(half, i_and(x, i_set1(15)), i_shr(x, 4));
 }
-INLINE struct scales scales_q3_k(const char *half, const char *byte, int g)
+INLINE struct scales scales_q3_k(const char *half, const char *byte, const char *plane, int g)
 {
+    (void)plane;
     i16 low = bits_at32(byte_at(byte, g % 8), g / 8 * 4, 15);
     i16 high = i_shl(bits_at32(byte_at(byte, 8 + g % 4), g / 4 * 2, 3), 4);
     return scaled(half, i_add(i_or(low, high), i_set1(-32)));
 }
-INLINE struct scales scales_q4_k(const char *half, const char *byte, int g)
+INLINE struct scales scales_q4_k(const char *half, const char *byte, const char *plane, int g)
 {
+    (void)plane;
     if (g < 4)
         return scaled_min(half, i_and(byte_at(byte, g), i_set1(63)), i_and(byte_at(byte, g + 4), i_set1(63)));
     i16 low = byte_at(byte, g + 4), s = byte_at(byte, g - 4), m = byte_at(byte, g);
     return scaled_min(half, i_or(i_and(low, i_set1(15)), i_shl(i_shr(s, 6), 4)),
                       i_or(i_shr(low, 4), i_shl(i_shr(m, 6), 4)));
 }
-INLINE struct scales scales_q6_k(const char *half, const char *byte, int g)
+INLINE struct scales scales_q6_k(const char *half, const char *byte, const char *plane, int g)
 {
+    (void)plane;
     return (struct scales){v_mul(v_load_f16(half), v_load_i8(byte + g * STRIP)), v_set1(0)};
 }
-INLINE struct scales scales_iq4_xs(const char *half, const char *byte, int g)
+INLINE struct scales scales_iq4_xs(const char *half, const char *byte, const char *plane, int g)
 {
+    (void)plane;
     i16 low = bits_at32(byte_at(byte, g / 2), g % 2 * 4, 15);
     i16 high = i_shl(bits_at32(i_load_u16(half + STRIP * 2), 2 * g, 3), 4);
     return scaled(half, i_add(i_or(low, high), i_set1(-32)));
+}
+INLINE struct scales scales_ue4m3(const char *half, const char *byte, const char *plane, int g)
+{
+    (void)half, (void)plane;
+    i16 x = byte_at(byte, g), e = bits_at32(x, 3, 15), m = i_and(x, i_set1(7));
+    m16 small = v_less(v_from_int(e), v_set1(1));
+    m = i_select(small, m, i_or(m, i_set1(8)));
+    v16 power = v_from_bits(i_shl(i_add(i_select(small, i_set1(1), e), i_set1(116)), 23));
+    m16 none = v_less(v_set1(126), v_select(v_less(v_from_int(x), v_set1(128)), v_from_int(x), v_set1(0))); /* 127 */
+    return (struct scales){v_select(none, v_set1(0), v_mul(v_from_int(m), power)), v_set1(0)};
+}
+/* d (1/2 + s) · factor */
+INLINE struct scales scales_iq(const char *half, i16 s, float factor)
+{
+    v16 d = v_mul(v_load_f16(half), v_add(v_set1(0.5f), v_from_int(s)));
+    return (struct scales){v_mul(d, v_set1(factor)), v_set1(0)};
+}
+INLINE struct scales scales_iq2_xxs(const char *half, const char *byte, const char *plane, int g)
+{
+    (void)byte, (void)g;
+    return scales_iq(half, i_shr(i_load(plane + PLANE_BYTES), 28), 0.25f);
+}
+INLINE struct scales scales_iq2_xs(const char *half, const char *byte, const char *plane, int g)
+{
+    (void)plane;
+    return scales_iq(half, bits_at32(byte_at(byte, g / 2), g % 2 * 4, 15), 0.25f);
+}
+INLINE struct scales scales_iq2_s(const char *half, const char *byte, const char *plane, int g)
+{
+    (void)plane;
+    return scales_iq(half, bits_at32(byte_at(byte, 8 + g / 2), g % 2 * 4, 15), 0.25f);
+}
+INLINE struct scales scales_iq3_xxs(const char *half, const char *byte, const char *plane, int g)
+{
+    (void)byte, (void)g;
+    return scales_iq(half, i_shr(i_load(plane + 2 * PLANE_BYTES), 28), 0.5f);
+}
+INLINE struct scales scales_iq3_s(const char *half, const char *byte, const char *plane, int g)
+{
+    (void)plane;
+    return scales_iq(half, bits_at32(byte_at(byte, 8 + g / 2), g % 2 * 4, 15), 2);
 }
 
 /* ---- a format as constants of its functions */
@@ -264,7 +312,12 @@ struct block_format {
     int unit, sub, n_half, n_byte, low, high;
     bool has_min;
     scales_fn *scales;
+    expand_fn *expand; /* codebook formats */
 };
+INLINE int code_bits(struct block_format f)
+{
+    return f.expand ? 4 : f.low;
+}
 
 /* What codes of the planes stand for; a number is the sum of both. */
 struct tables {
@@ -276,8 +329,9 @@ static struct tables tables_of(const struct block_layout *f)
 {
     int8_t low[16] = {0}, high[16] = {0};
     float lowf[16], highf[16];
-    for (int i = 0; i < 16 && f->low < 8; i++) {
-        int code = i % (1 << f->low);
+    int bits = block_code_bits(f);
+    for (int i = 0; i < 16 && bits < 8; i++) {
+        int code = i % (1 << bits);
         low[i] = (int8_t)(f->table ? f->table[code] : code + f->offset);
         high[i] = (int8_t)(i % (1 << f->high) << f->low);
     }
@@ -304,43 +358,67 @@ INLINE const char *planes_of(struct block_format f, const char *strip, int64_t k
 {
     return strip + k / f.unit * record_bytes(f);
 }
-/* Scales of group i of the 32 numbers at k0. */
-INLINE struct scales scales_at(struct block_format f, const char *strip, int64_t k0, int i)
+INLINE const char *record_of(struct block_format f, const char *strip, int64_t k0)
 {
-    const char *half = strip + k0 / f.unit * record_bytes(f);
-    return f.scales(half, half + f.n_half * STRIP * 2, (int)(k0 % f.unit) / f.sub + i);
+    return strip + k0 / f.unit * record_bytes(f);
+}
+/* Scales of group i of the 32 numbers at k0, whose planes are at `plane`. */
+INLINE struct scales scales_at(struct block_format f, const char *strip, const char *plane, int64_t k0, int i)
+{
+    const char *half = record_of(f, strip, k0);
+    return f.scales(half, half + f.n_half * STRIP * 2, plane, (int)(k0 % f.unit) / f.sub + i);
+}
+
+/* Where the codes of 32 numbers are: in their planes or, for codebook formats, in registers. */
+struct codes {
+    const char *plane;
+    i16 code[4];
+};
+INLINE struct codes codes_at(struct block_format f, const char *strip, const char *plane, int64_t k0)
+{
+    struct codes c;
+    c.plane = plane;
+    const char *half = record_of(f, strip, k0);
+    if (f.expand)
+        f.expand(c.code, half, half + f.n_half * STRIP * 2, plane, (int)(k0 % f.unit) / GRID_BLOCK);
+    return c;
+}
+/* Codes j, in bits from code_bits · (j % (16 / code_bits)) of both words on. */
+INLINE i16 low_codes(struct block_format f, const struct codes *c, int j)
+{
+    int v = j / (16 / code_bits(f));
+    return f.expand ? c->code[v] : i_load(c->plane + v * PLANE_BYTES);
 }
 
 /* Numbers 2 j and 2 j + 1 of 32. */
-INLINE i16 pair_words(struct block_format f, const struct tables *t, const char *plane, int j)
+INLINE i16 pair_words(struct block_format f, const struct tables *t, const struct codes *c, int j)
 {
     if (f.low == 8) {
-        i16 x = i_load(plane + j / 2 * PLANE_BYTES);
+        i16 x = i_load(c->plane + j / 2 * PLANE_BYTES);
         return j % 2 ? w_high_bytes(x) : w_low_bytes(x);
     }
-    int per = 16 / f.low, per_high = f.high ? 16 / f.high : 1;
-    i16 x = w_codes(i_load(plane + j / per * PLANE_BYTES), f.low, j % per, t->low);
+    int bits = code_bits(f), per_high = f.high ? 16 / f.high : 1;
+    i16 x = w_codes(low_codes(f, c, j), bits, j % (16 / bits), t->low);
     if (f.high)
-        x = w_add(x, w_codes(i_load(plane + (f.low + j / per_high) * PLANE_BYTES), f.high, j % per_high, t->high));
+        x = w_add(x, w_codes(i_load(c->plane + (f.low + j / per_high) * PLANE_BYTES), f.high, j % per_high, t->high));
     return x;
 }
 
 /* Number 2 j + p of 32 as floats. */
-INLINE v16 number_floats(struct block_format f, const struct tables *t, const char *plane, int j, int p)
+INLINE v16 number_floats(struct block_format f, const struct tables *t, const struct codes *c, int j, int p)
 {
     if (f.low == 8)
-        return v_from_int(i_sra(i_shl(i_load(plane + j / 2 * PLANE_BYTES), 24 - 8 * (2 * p + j % 2)), 24));
+        return v_from_int(i_sra(i_shl(i_load(c->plane + j / 2 * PLANE_BYTES), 24 - 8 * (2 * p + j % 2)), 24));
 #ifdef __AVX512F__
-    int per = 16 / f.low, per_high = f.high ? 16 / f.high : 1;
-    i16 x = i_shr(i_load(plane + j / per * PLANE_BYTES), 16 * p + f.low * (j % per));
-    v16 v = _mm512_permutexvar_ps(x, t->lowf);
+    int bits = code_bits(f), per_high = f.high ? 16 / f.high : 1;
+    v16 v = _mm512_permutexvar_ps(i_shr(low_codes(f, c, j), 16 * p + bits * (j % (16 / bits))), t->lowf);
     if (f.high) {
-        i16 y = i_shr(i_load(plane + (f.low + j / per_high) * PLANE_BYTES), 16 * p + f.high * (j % per_high));
+        i16 y = i_shr(i_load(c->plane + (f.low + j / per_high) * PLANE_BYTES), 16 * p + f.high * (j % per_high));
         v = v_add(v, _mm512_permutexvar_ps(y, t->highf));
     }
     return v;
 #else
-    i16 x = pair_words(f, t, plane, j);
+    i16 x = pair_words(f, t, c, j);
     return v_from_int(i_sra(p ? x : i_shl(x, 16), 16));
 #endif
 }
@@ -404,14 +482,15 @@ INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f
     const char *plane = planes_of(f, d.strip, d.k);
     for (int64_t k0 = 0; k0 < d.k; k0 += GRID_BLOCK, plane += plane_bytes(f)) {
         prefetch_planes(f, plane);
+        struct codes codes = codes_at(f, d.strip, plane, k0);
         UNROLL for (int g = 0; g < GRID_BLOCK / f.sub; g++)
         {
             i16 p[GEMM_FEW];
-            struct scales s = scales_at(f, d.strip, k0, g);
+            struct scales s = scales_at(f, d.strip, plane, k0, g);
             UNROLL for (int i = 0; i < rows * parts; i++) p[i] = i_set1(0);
             UNROLL for (int j = 0; j < f.sub / 2; j++)
             {
-                i16 w = pair_words(f, &t, plane, g * f.sub / 2 + j);
+                i16 w = pair_words(f, &t, &codes, g * f.sub / 2 + j);
                 UNROLL for (int r = 0; r < rows; r++)
                 {
                     i16 x = w_pair(d.a.q + r * d.a.ld + k0 + g * f.sub + 2 * j);
@@ -440,17 +519,23 @@ INLINE void few_f32(int rows, int strips, const struct grid_job *job, struct blo
     sums_load(rows, strips, MAX_STRIPS, acc[0], d.c, d.ldc, d.n, d.accumulate);
     const char *plane = planes_of(f, d.strip, d.k);
     for (int64_t k0 = 0; k0 < d.k; k0 += GRID_BLOCK, plane += plane_bytes(f)) {
-        UNROLL for (int i = 0; i < strips; i++) prefetch_planes(f, plane + i * strip_bytes);
+        struct codes codes[MAX_STRIPS];
+        UNROLL for (int i = 0; i < strips; i++)
+        {
+            prefetch_planes(f, plane + i * strip_bytes);
+            codes[i] = codes_at(f, d.strip + i * strip_bytes, plane + i * strip_bytes, k0);
+        }
         for (int g = 0; g < GRID_BLOCK / f.sub; g++) {
             struct scales s[MAX_STRIPS];
-            UNROLL for (int i = 0; i < strips; i++) s[i] = scales_at(f, d.strip + i * strip_bytes, k0, g);
+            UNROLL for (int i = 0; i < strips; i++) s[i] =
+                scales_at(f, d.strip + i * strip_bytes, plane + i * strip_bytes, k0, g);
             UNROLL for (int j = 0; j < f.sub; j++)
             {
                 v16 w[MAX_STRIPS];
                 UNROLL for (int i = 0; i < strips; i++)
                 {
                     int at = g * f.sub + j;
-                    w[i] = v_mul(s[i].scale, number_floats(f, &t, plane + i * strip_bytes, at / 2, at % 2));
+                    w[i] = v_mul(s[i].scale, number_floats(f, &t, &codes[i], at / 2, at % 2));
                     if (f.has_min)
                         w[i] = v_sub(w[i], s[i].min);
                 }
@@ -470,16 +555,18 @@ INLINE void unpack_floats(const struct block_layout *layout, const char *strip, 
 {
     struct tables t = tables_of(layout);
     const char *plane = planes_of(f, strip, k) + k0 / GRID_BLOCK * plane_bytes(f);
-    for (int64_t end = k0 + n; k0 < end; k0 += GRID_BLOCK, plane += plane_bytes(f))
+    for (int64_t end = k0 + n; k0 < end; k0 += GRID_BLOCK, plane += plane_bytes(f)) {
+        struct codes codes = codes_at(f, strip, plane, k0);
         for (int g = 0; g < GRID_BLOCK / f.sub; g++) {
-            struct scales s = scales_at(f, strip, k0, g);
+            struct scales s = scales_at(f, strip, plane, k0, g);
             UNROLL for (int j = 0; j < f.sub; j++, dst += STRIP)
             {
                 int at = g * f.sub + j;
-                v16 w = v_mul(s.scale, number_floats(f, &t, plane, at / 2, at % 2));
+                v16 w = v_mul(s.scale, number_floats(f, &t, &codes, at / 2, at % 2));
                 v_store(dst, f.has_min ? v_sub(w, s.min) : w);
             }
         }
+    }
 }
 
 /* ---- many rows: a panel of unpacked strips */
@@ -500,12 +587,13 @@ INLINE void unpack_panel(const struct tables *tables, const char *strip, int64_t
     for (int64_t end = k0 + n; k0 < end; k0 += GRID_BLOCK, plane += plane_bytes(f)) {
         UNROLL for (int g = 0; g < GRID_BLOCK / f.sub; g++, scale += STRIP, min += STRIP)
         {
-            struct scales s = scales_at(f, strip, k0, g);
+            struct scales s = scales_at(f, strip, plane, k0, g);
             v_store(scale, s.scale);
             if (f.has_min)
                 v_store(min, s.min);
         }
-        UNROLL for (int j = 0; j < GRID_BLOCK / 2; j++, w += 2 * STRIP) i_store(w, pair_words(f, &t, plane, j));
+        struct codes codes = codes_at(f, strip, plane, k0);
+        UNROLL for (int j = 0; j < GRID_BLOCK / 2; j++, w += 2 * STRIP) i_store(w, pair_words(f, &t, &codes, j));
     }
 }
 
@@ -615,9 +703,15 @@ typedef void grid_fn(const struct grid_job *job);
 typedef void unpack_panel_fn(const struct tables *t, const char *strip, int64_t k, int64_t k0, int64_t n,
                              struct panel *to, int at);
 
-/* fn: of 1, 2 and 4 rows */
-static void few_rows(int64_t m, struct grid_job d, grid_fn *const fn[3])
+/* fn: of 1, 2 and 4 rows. One row is the usual case and works on the caller's job: copying it costs as much as a block.
+ */
+static void few_rows(int64_t m, const struct grid_job *job, grid_fn *const fn[3])
 {
+    if (m == 1) {
+        fn[0](job);
+        return;
+    }
+    struct grid_job d = *job;
     while (m > 0) {
         int i = m >= 4 ? 2 : m >= 2 ? 1 : 0;
         fn[i](&d);
@@ -640,7 +734,7 @@ static void grid_product(const struct block_layout *f, int64_t m, int64_t n_vali
         d.n = left < step ? left : step;
         d.k = k;
         if (m <= GEMM_FEW) {
-            few_rows(m, d, few);
+            few_rows(m, &d, few);
             continue;
         }
         for (int64_t k0 = 0; k0 < k; k0 += PANEL_K) {
@@ -683,10 +777,14 @@ static void grid_product(const struct block_layout *f, int64_t m, int64_t n_vali
     }
 #endif
 
-#define BLOCK_CONSTANTS(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes,   \
-                        scales)                                                                                        \
-    static const struct block_format block_##name = {unit, sub, n_half, n_byte, low, high, has_min, scales_##scales};
-BLOCK_FORMATS(BLOCK_CONSTANTS)
+#define BLOCK_CONSTANTS(name, unit, sub, n_half, n_byte, low, high, has_min, scales, expand)                           \
+    static const struct block_format block_##name = {unit, sub, n_half, n_byte, low, high, has_min, scales, expand};
+#define CODES(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales)     \
+    BLOCK_CONSTANTS(name, unit, sub, n_half, n_byte, low, high, has_min, scales_##scales, NULL)
+#define CODEBOOK(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales)  \
+    BLOCK_CONSTANTS(name, unit, sub, n_half, n_byte, low, high, has_min, scales_##scales, expand_##name)
+CODE_FORMATS(CODES)
+CODEBOOK_FORMATS(CODEBOOK)
 
 #define GRID_FUNCTIONS(type, name, ...)                                                                                \
     FEW_FN(name, 1)                                                                                                    \
@@ -792,7 +890,28 @@ INLINE void put_row_simd(unsigned char *strip, int64_t lane, const unsigned char
     {                                                                                                                  \
         put_row_simd(strip, lane, row, k, dtype_info(DTYPE_##type)->bytes, block_##name, half, byte, codes_##codes);   \
     }
-BLOCK_FORMATS(PUT_ROW)
+CODE_FORMATS(PUT_ROW)
+
+INLINE void put_laid_row(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k, size_t bytes,
+                         struct block_format f, void (*lay)(const unsigned char *, struct laid_block *))
+{
+    unsigned char *plane = strip + k / f.unit * record_bytes(f);
+    for (; k > 0; k -= f.unit, row += bytes, strip += record_bytes(f)) {
+        struct laid_block b;
+        lay(row, &b);
+        UNROLL for (int i = 0; i < f.n_half; i++) memcpy(strip + (i * STRIP + lane) * 2, &b.half[i], 2);
+        UNROLL for (int i = 0; i < f.n_byte; i++) strip[(2 * f.n_half + i) * STRIP + lane] = b.byte[i];
+        UNROLL for (int g = 0; g < f.unit / GRID_BLOCK; g++, plane += plane_bytes(f))
+            put_words(plane, lane, b.word[g], f.low);
+    }
+}
+#define PUT_LAID_ROW(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes,      \
+                     scales)                                                                                           \
+    static void put_row_##name(unsigned char *strip, int64_t lane, const unsigned char *row, int64_t k)                \
+    {                                                                                                                  \
+        put_laid_row(strip, lane, row, k, dtype_info(DTYPE_##type)->bytes, block_##name, codes_##codes);               \
+    }
+CODEBOOK_FORMATS(PUT_LAID_ROW)
 
 static void f32_product(const struct block_layout *f, int64_t m, int64_t n_valid, struct grid_job d,
                         int64_t strip_bytes, grid_fn *const few[3], grid_fn *const wide[3])
@@ -804,7 +923,7 @@ static void f32_product(const struct block_layout *f, int64_t m, int64_t n_valid
         bool many = MAX_STRIPS == 4 && left > 3 * STRIP;
         step = many ? 4 * STRIP : STRIP;
         d.n = left < step ? left : step;
-        few_rows(m, d, many ? wide : few);
+        few_rows(m, &d, many ? wide : few);
     }
 }
 
