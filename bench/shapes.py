@@ -67,14 +67,23 @@ FORMATS = {
     "q4_k": Format(256, 144, 258, 0, (2, 7.5)),
     "q5_k": Format(256, 176, 527, 0, (2, 15.5)),
     "q6_k": Format(256, 210, 1366, 208),
+    "iq1_s": Format(256, 50, 7.2, 0),
+    "iq2_xxs": Format(256, 66, 53.2, 0),
+    "iq2_xs": Format(256, 74, 55.9, 0),
+    "iq2_s": Format(256, 82, 56.5, 0),
+    "iq3_xxs": Format(256, 98, 142.6, 0),
+    "iq3_s": Format(256, 110, 140, 0),
     "iq4_nl": Format(32, 18, 67.4, 0),
     "iq4_xs": Format(256, 136, 1246, 0),
+    "tq1_0": Format(256, 54, 0.817, 52),
+    "tq2_0": Format(256, 66, 1.22, 64),
 }
 MXFP4_RMS = 2.93  # of e2m1; its scale is an exponent of 8 bits in front of 16 bytes
 WHOLE_NUMBERS = ("f32", "f16", "bf16")
 TYPES = [*FORMATS, "mxfp4", *WHOLE_NUMBERS]
 # Where a row is not whole blocks of 256
-SMALL_BLOCKS = {"q2_k": "iq4_nl", "q3_k": "iq4_nl", "iq4_xs": "iq4_nl", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
+SMALL_BLOCKS = {**{kind: "iq4_nl" for kind, form in FORMATS.items() if form.block == 256},
+                "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 
 
 def sizes(kind):
