@@ -26,7 +26,7 @@ from peer_shapes import ARCHITECTURES, DEFAULTS, LITE, Hyper  # noqa: E402
 from tiny_gguf import KINDS, Model, Streamed, write_gguf  # noqa: E402
 
 PIECE = 8 << 20  # bytes made at a time
-CONTEXT = 4096
+CONTEXT = 40960
 
 # Sizes as the models' configurations publish them; scaling of rope is left out, which costs no time.
 OLMOE = {"d": 2048, "layers": 16, "heads": 16, "kv_heads": 16, "head": 128, "ff": 1024, "expert_ff": 1024, "experts": 64,
