@@ -20,6 +20,8 @@ void kernels_init(struct kernels *k, const struct cpu *cpu, enum isa limit)
 #if defined(CADRE_AMX) && !defined(CADRE_F64)
     if (cpu->amx_bf16 && limit >= ISA_AMX)
         kernels_init_amx(k);
+    if (cpu->amx_bf16 && cpu->avx512_vnni && limit >= ISA_AMX)
+        kernels_init_amxblocks(k);
 #endif
     (void)cpu, (void)limit;
 }
