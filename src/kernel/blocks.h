@@ -10,8 +10,9 @@
  *               word p (0, 1) of 32-bit lane `output` of vector v has in bits b i … the code of k = 32 / b v + 2 i + p
  *
  * Activations on a grid: a block of 32 becomes integers A with a = grid · A, grid = 2^(e - 12), where 2^e exceeds every
- * magnitude of the block once rounded to bf16. So |A| <= 4080, and a sum of 32 products A v with |v| <= 128 stays below
- * 2^24: exact in int32 and in f32, in whatever order hardware adds. The product's only roundings are
+ * magnitude of the block once rounded to bf16. So |A| <= 4080, A has at most 8 significant bits, and a sum of 32
+ * products A v with |v| <= 128 stays below 2^24: exact in int32 and in f32, in whatever order hardware adds. The
+ * product's only roundings are
  *
  *     c = fma(scale, p · grid, c), c = fma(-min, s · grid, c)     p = Σ A v, s = Σ A
  *
