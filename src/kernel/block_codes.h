@@ -101,4 +101,160 @@ static inline void codes_q6_k(const unsigned char *p, int g, uint8_t code[GRID_B
     add_bits(p + 128 + g / 4 * 32, s * 2, 3, 4, code);
 }
 
+/* Places in smaller blocks: format/fp4.c, format/ternary.c. */
+static inline void codes_nvfp4(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    uint64_t mask = UINT64_C(0x0f0f0f0f0f0f0f0f), x[2]; /* eight bytes a group of 16: numbers j and j + 8 */
+    memcpy(x, p + 4 + 16 * g, sizeof x);
+    uint64_t y[4] = {x[0] & mask, x[0] >> 4 & mask, x[1] & mask, x[1] >> 4 & mask};
+    memcpy(code, y, sizeof y);
+}
+static inline void codes_tq2_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    bits_of(p + g / 4 * 32, g % 4 * 2, 3, code);
+}
+static inline void codes_q1_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    memset(code, 0, GRID_BLOCK);
+    fifth_bits(p + 2 + 4 * g, code);
+    for (int j = 0; j < GRID_BLOCK; j++)
+        code[j] >>= 4;
+}
+static inline void codes_q2_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    for (int j = 0; j < 8; j++) {
+        uint32_t x = p[2 + 8 * g + j]; /* two bits to a byte each */
+        x = (x | x << 12) & 0x000f000f;
+        x = (x | x << 6) & 0x03030303;
+        memcpy(code + 4 * j, &x, sizeof x);
+    }
+}
+static inline void codes_f8(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    memcpy(code, p + 4 + 32 * g, GRID_BLOCK);
+}
+
+/* ---- codebook formats: a block laid out as strips want it, and back (blocks.h) */
+
+/* Eight signs: number 2 i + p in bit 4 i of word p. */
+static inline uint32_t spread_signs(uint32_t s)
+{
+    s = (s & 0x55) | (s & 0xaa) << 15;
+    s = (s | s << 4) & 0x05050505;
+    return (s | s << 2) & 0x11111111;
+}
+/* The word of signs of 32 numbers from one byte (or seven bits) each eight. */
+static inline uint32_t signs_word(uint32_t s0, uint32_t s1, uint32_t s2, uint32_t s3)
+{
+    return spread_signs(s0) | spread_signs(s1) << 1 | spread_signs(s2) << 2 | spread_signs(s3) << 3;
+}
+static inline uint32_t signs_of_sevens(uint32_t x)
+{
+    return signs_word(x & 127, x >> 7 & 127, x >> 14 & 127, x >> 21 & 127);
+}
+
+static inline void codes_iq1_s(const unsigned char *p, struct laid_block *to)
+{
+    to->half[0] = (uint16_t)le16(p);
+    for (int g = 0; g < 8; g++) {
+        to->half[1 + g] = (uint16_t)le16(p + 34 + 2 * g);
+        to->word[g][0] = le32(p + 2 + 4 * g);
+    }
+}
+static inline void codes_iq1_m(const unsigned char *p, struct laid_block *to)
+{
+    for (int i = 0; i < 4; i++)
+        to->half[i] = (uint16_t)le16(p + 48 + 2 * i);
+    memcpy(to->byte, p + 32, 16);
+    for (int g = 0; g < 8; g++)
+        to->word[g][0] = le32(p + 4 * g);
+}
+static inline void codes_iq2_xxs(const unsigned char *p, struct laid_block *to)
+{
+    to->half[0] = (uint16_t)le16(p);
+    for (int g = 0; g < 8; g++) {
+        uint32_t word = le32(p + 6 + 8 * g);
+        to->word[g][0] = le32(p + 2 + 8 * g);
+        to->word[g][1] = signs_of_sevens(word) | (word & 0xf0000000);
+    }
+}
+static inline void codes_iq2_xs(const unsigned char *p, struct laid_block *to)
+{
+    to->half[0] = (uint16_t)le16(p);
+    memcpy(to->byte, p + 66, 8);
+    for (int g = 0; g < 8; g++) {
+        uint32_t q[4], low = 0, ninth = 0;
+        for (int l = 0; l < 4; l++) {
+            q[l] = le16(p + 2 + 8 * g + 2 * l);
+            low |= (q[l] & 255) << 8 * l;
+            ninth |= (q[l] >> 8 & 1) << (28 + l);
+        }
+        to->word[g][0] = low;
+        to->word[g][1] = signs_word(q[0] >> 9, q[1] >> 9, q[2] >> 9, q[3] >> 9) | ninth;
+    }
+}
+static inline void codes_iq2_s(const unsigned char *p, struct laid_block *to)
+{
+    to->half[0] = (uint16_t)le16(p);
+    memcpy(to->byte, p + 66, 16);
+    for (int g = 0; g < 8; g++) {
+        const unsigned char *s = p + 34 + 4 * g;
+        to->word[g][0] = le32(p + 2 + 4 * g);
+        to->word[g][1] = signs_word(s[0], s[1], s[2], s[3]);
+    }
+}
+static inline void codes_iq3_xxs(const unsigned char *p, struct laid_block *to)
+{
+    to->half[0] = (uint16_t)le16(p);
+    for (int g = 0; g < 8; g++) {
+        uint32_t word = le32(p + 66 + 4 * g);
+        to->word[g][0] = le32(p + 2 + 8 * g);
+        to->word[g][1] = le32(p + 6 + 8 * g);
+        to->word[g][2] = signs_of_sevens(word) | (word & 0xf0000000);
+    }
+}
+static inline void codes_iq3_s(const unsigned char *p, struct laid_block *to)
+{
+    to->half[0] = (uint16_t)le16(p);
+    memcpy(to->byte, p + 66, 8);
+    memcpy(to->byte + 8, p + 106, 4);
+    for (int g = 0; g < 8; g++) {
+        const unsigned char *s = p + 74 + 4 * g;
+        to->word[g][0] = le32(p + 2 + 8 * g);
+        to->word[g][1] = le32(p + 6 + 8 * g);
+        to->word[g][2] = signs_word(s[0], s[1], s[2], s[3]);
+    }
+}
+
+/* Digit t of a byte as files have it (format/ternary.c). */
+static inline unsigned trit_of_byte(unsigned byte, int t)
+{
+    static const uint8_t power[5] = {1, 3, 9, 27, 81};
+    return (uint8_t)(byte * power[t]) * 3u >> 8;
+}
+static inline void codes_tq1_0(const unsigned char *p, struct laid_block *to)
+{
+    uint8_t digit[256];
+    for (int k = 0; k < 160; k++)
+        digit[k] = (uint8_t)trit_of_byte(p[k % 32], k / 32);
+    for (int k = 0; k < 80; k++)
+        digit[160 + k] = (uint8_t)trit_of_byte(p[32 + k % 16], k / 16);
+    for (int k = 0; k < 16; k++)
+        digit[240 + k] = (uint8_t)trit_of_byte(p[48 + k % 4], k / 4);
+    to->half[0] = (uint16_t)le16(p + 52);
+    for (int w = 0; w < 13; w++)
+        for (int odd = 0; odd < 2; odd++) {
+            uint32_t n = 0;
+            for (int t = 0; t < 10; t++) {
+                int i = w - 8, g = w < 8 ? w : t < 8 ? t : i + 5 * (t - 8), j = w < 8 ? t : t < 8 ? 10 + i : 15;
+                n = 3 * n + (g < 8 ? digit[32 * g + 2 * j + odd] : 0u);
+            }
+            uint32_t word = (n * 65536 + 59048) / 59049;
+            if (w < 8)
+                to->word[w][0] = odd ? to->word[w][0] | word << 16 : word;
+            else
+                to->half[1 + 2 * (w - 8) + odd] = (uint16_t)word;
+        }
+}
+
 #endif

@@ -12,7 +12,7 @@
  *
  *      tiles 0 … 3   sums, in turns      tiles 4, 5   activations, in turns      tiles 6, 7   weights of the two strips
  *
- * A last strip without a neighbour, few rows and the rest of the table are AVX-512 VNNI's. */
+ * A last strip without a neighbour and few rows are AVX-512's (VNNI, VBMI for codebooks). */
 #define MAX_STRIPS 4
 #define GRID_ROWS 6
 #define GRID_STRIPS 2
@@ -62,14 +62,15 @@ struct bf16_tables {
     i16 value[2];
 };
 
-static struct bf16_tables bf16_tables_of(const struct block_layout *f)
+static struct bf16_tables bf16_tables_of(const struct block_layout *f, struct book *book)
 {
     uint16_t word[64] = {0};
-    for (int i = 0; i < 64 && f->low < 8; i++) {
-        int code = i % (1 << (f->low + f->high));
+    int bits = block_code_bits(f) + f->high;
+    for (int i = 0; i < 64 && bits < 8; i++) {
+        int code = i % (1 << bits);
         word[i] = f32_to_bf16((float)(f->table ? f->table[code] : code + f->offset));
     }
-    return (struct bf16_tables){tables_of(f), {i_load(word), i_load(word + 32)}};
+    return (struct bf16_tables){tables_of(f, book), {i_load(word), i_load(word + 32)}};
 }
 
 /* The bits of a code's upper part, number i of its plane, moved to where the lower part ends. Their neighbours stay. */
@@ -80,21 +81,22 @@ INLINE i16 upper_bits(i16 x, int bits, int i, int to)
 }
 
 /* Numbers 2 j and 2 j + 1 of 32 as bf16: pair_words with another table. Look-ups see 5 or 6 bits of a word. */
-INLINE i16 pair_bf16(struct block_format f, const struct bf16_tables *t, const char *plane, int j)
+INLINE i16 pair_bf16(struct block_format f, const struct bf16_tables *t, const struct codes *c, int j)
 {
     if (f.low == 8) {
-        i16 x = pair_words(f, &t->words, plane, j);
+        i16 x = pair_words(f, &t->words, c, j);
         return bf16_pairs(first_words(x), second_words(x));
     }
-    int per = 16 / f.low, per_high = f.high ? 16 / f.high : 1;
-    i16 code = _mm512_srli_epi16(i_load(plane + j / per * PLANE_BYTES), (unsigned)(f.low * (j % per)));
+    int bits = code_bits(f), per_high = f.high ? 16 / f.high : 1;
+    i16 code = _mm512_srli_epi16(low_codes(f, c, j), (unsigned)(bits * (j % (16 / bits))));
     if (f.high) {
-        i16 high = i_load(plane + (f.low + j / per_high) * PLANE_BYTES), lower = i_set1(((1 << f.low) - 1) * 0x10001);
+        i16 high = i_load(c->plane + (f.low + j / per_high) * PLANE_BYTES),
+            lower = i_set1(((1 << f.low) - 1) * 0x10001);
         high = upper_bits(high, f.high, j % per_high, f.low);
         code = _mm512_ternarylogic_epi32(lower, code, high, 0xca); /* lower ? code : high */
     }
-    return f.low + f.high == 6 ? _mm512_permutex2var_epi16(t->value[0], code, t->value[1])
-                               : _mm512_permutexvar_epi16(code, t->value[0]);
+    return bits + f.high == 6 ? _mm512_permutex2var_epi16(t->value[0], code, t->value[1])
+                              : _mm512_permutexvar_epi16(code, t->value[0]);
 }
 
 /* The same numbers of the pair of strips after this one are fetched meanwhile: those lie apart. */
@@ -121,12 +123,13 @@ INLINE void decode_strip(const struct bf16_tables *tables, const char *strip, in
     for (int64_t last = k0 + n; k0 < last; k0 += GRID_BLOCK, plane += plane_bytes(f)) {
         UNROLL for (int g = 0; g < GRID_BLOCK / f.sub; g++, scale += STRIP, min += STRIP)
         {
-            struct scales s = scales_at(f, strip, k0, g);
+            struct scales s = scales_at(f, strip, plane, k0, g);
             v_store(scale, s.scale);
             if (f.has_min)
                 v_store(min, s.min);
         }
-        UNROLL for (int j = 0; j < GRID_BLOCK / 2; j++, w += 2 * STRIP) i_store(w, pair_bf16(f, &t, plane, j));
+        struct codes codes = codes_at(f, &t.words, strip, plane, k0);
+        UNROLL for (int j = 0; j < GRID_BLOCK / 2; j++, w += 2 * STRIP) i_store(w, pair_bf16(f, &t, &codes, j));
     }
     memset(w, 0, (size_t)(end - w) * sizeof *w);
 }
@@ -344,7 +347,8 @@ static void tile_product(const struct block_layout *f, int64_t m, int64_t n, con
                          int64_t strip_bytes, decode_strip_fn *decode)
 {
     static panel_product_fn *const product[2][2] = {{product_16_0, product_16_1}, {product_32_0, product_32_1}};
-    struct bf16_tables tables = bf16_tables_of(f);
+    struct book book;
+    struct bf16_tables tables = bf16_tables_of(f, &book);
     struct tiles t;
     const int64_t panel = GROUPS * f->sub;
     shapes(f->sub);

@@ -103,6 +103,7 @@ void kernels_init_generic(struct kernels *k);
 void kernels_init_avx2(struct kernels *k);
 void kernels_init_avx512(struct kernels *k);
 void kernels_init_avx512vnni(struct kernels *k);
+void kernels_init_avx512vbmi(struct kernels *k);
 void kernels_init_avx512bf16(struct kernels *k);
 void kernels_init_amx(struct kernels *k);
 void kernels_init_amxblocks(struct kernels *k);

@@ -14,7 +14,7 @@
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
-enum kind { K_INT, K_REAL, K_BOOL, K_NAME };
+enum kind { K_INT, K_REAL, K_BOOL, K_NAME, K_TEXT };
 
 /* What [model] says before it becomes a spec. */
 struct model_keys {
@@ -35,7 +35,7 @@ struct key {
     bool in_model;
     size_t offset;
     double min, max;   /* numbers */
-    const char *value; /* default; NULL: required */
+    const char *value; /* default; NULL: required; "": none */
 };
 
 #define M(name, field, kind, min, max, value)                                                                          \
@@ -95,6 +95,9 @@ static const struct key keys[] = {
     C("tokenizer", "vocab", vocab, K_INT, 257, 1 << 20, "8192"),
     C("tokenizer", "pre", pre, K_NAME, 0, 0, "gpt-2"),
     C("tokenizer", "train_bytes", tokenizer_bytes, K_INT, 1, (double)(1ll << 40), "50000000"),
+    C("tokenizer", "specials", specials, K_TEXT, 0, 0, ""),
+    C("tokenizer", "end_of_turn", end_of_turn, K_NAME, 0, 0, ""),
+    C("tokenizer", "chat_template", chat_template, K_TEXT, 0, 0, ""),
     C("data", "heldout", heldout, K_REAL, 0, 0.5, "0.005"),
     C("train", "tokens", tokens, K_INT, 1, 1e15, NULL),
     C("train", "sequence", sequence, K_INT, 2, 1 << 20, "512"),
@@ -178,6 +181,11 @@ static cadre_err set_value(struct parse *p, const struct key *k, const char *val
     case K_NAME:
         CHECK(p->err, *value && strlen(value) < TRAIN_NAME, CADRE_E_ARG,
               "[%s] %s: expected a name of 1 to %d characters, found '%s'", k->section, k->name, TRAIN_NAME - 1, value);
+        strcpy(at, value);
+        return CADRE_OK;
+    case K_TEXT:
+        CHECK(p->err, *value && strlen(value) < TRAIN_TEXT, CADRE_E_ARG,
+              "[%s] %s: expected a text of 1 to %d characters, found '%s'", k->section, k->name, TRAIN_TEXT - 1, value);
         strcpy(at, value);
         return CADRE_OK;
     }
@@ -346,6 +354,42 @@ static cadre_err check_routing(const struct parse *p)
     return CADRE_OK;
 }
 
+/* specials: names between blanks. */
+static cadre_err split_specials(const struct parse *p)
+{
+    struct train_config *c = p->cfg;
+    for (const char *at = c->specials; *(at += strspn(at, " \t"));) {
+        size_t n = strcspn(at, " \t");
+        CHECK(p->err, c->n_specials < TRAIN_MAX_SPECIALS && n < TRAIN_NAME, CADRE_E_ARG,
+              "%s: [tokenizer] specials: expected at most %d tokens of 1 to %d characters", p->file, TRAIN_MAX_SPECIALS,
+              TRAIN_NAME - 1);
+        char *name = c->special[c->n_specials++];
+        memcpy(name, at, n);
+        name[n] = 0;
+        CHECK(p->err, strcmp(name, TRAIN_END_OF_TEXT) != 0, CADRE_E_ARG,
+              "%s: [tokenizer] specials: %s is in every vocabulary; leave it out", p->file, name);
+        for (int i = 0; i + 1 < c->n_specials; i++)
+            CHECK(p->err, strcmp(c->special[i], name) != 0, CADRE_E_ARG, "%s: [tokenizer] specials: %s is given twice",
+                  p->file, name);
+        at += n;
+    }
+    return CADRE_OK;
+}
+
+/* A template's file lies beside the description. */
+static cadre_err place_template(struct train_config *c, const char *path, cadre_error *err)
+{
+    const char *slash = strrchr(path, '/'), *name = c->chat_template;
+    size_t dir = slash ? (size_t)(slash - path) + 1 : 0;
+    if (!strpbrk(name, "/.") || *name == '/' || dir == 0)
+        return CADRE_OK;
+    CHECK(err, dir + strlen(name) < TRAIN_TEXT, CADRE_E_ARG,
+          "%s: [tokenizer] chat_template: expected a path of at most %d characters", path, TRAIN_TEXT - 1);
+    memmove(c->chat_template + dir, name, strlen(name) + 1);
+    memcpy(c->chat_template, path, dir);
+    return CADRE_OK;
+}
+
 static cadre_err check_run(const struct parse *p)
 {
     const struct train_config *c = p->cfg;
@@ -375,7 +419,7 @@ cadre_err train_config_parse(struct train_config *cfg, const char *name, const c
     memset(cfg, 0, sizeof *cfg);
     struct parse p = {.cfg = cfg, .file = name, .err = err};
     for (int i = 0; i < N_KEYS; i++)
-        if (keys[i].value)
+        if (keys[i].value && *keys[i].value)
             TRY(set_value(&p, &keys[i], keys[i].value));
     int line = ini_parse_string(text, on_pair, &p);
     if (p.rc)
@@ -384,6 +428,7 @@ cadre_err train_config_parse(struct train_config *cfg, const char *name, const c
     for (int i = 0; i < N_KEYS; i++)
         CHECK(err, keys[i].value || p.given[i], CADRE_E_ARG, "%s: [%s] %s is missing", name, keys[i].section,
               keys[i].name);
+    TRY(split_specials(&p));
     TRY(fill_spec(&p));
     cfg->hash = XXH3_64bits(text, strlen(text));
     return check_run(&p);
@@ -397,5 +442,5 @@ cadre_err train_config_read(struct train_config *cfg, const char *path, cadre_er
     cadre_err rc = strlen(text) == n ? train_config_parse(cfg, path, text, err)
                                      : error_set(err, CADRE_E_FORMAT, "%s: expected text, found a 0 byte", path);
     free(text);
-    return rc;
+    return rc ? rc : place_template(cfg, path, err);
 }

@@ -8,7 +8,9 @@
 #include "base/error.h"
 #include "model/spec.h"
 
-enum { TRAIN_MAX_DOMAINS = 64, TRAIN_MAX_TEXTS = 256, TRAIN_NAME = 64 };
+enum { TRAIN_MAX_DOMAINS = 64, TRAIN_MAX_TEXTS = 256, TRAIN_NAME = 64, TRAIN_TEXT = 1024, TRAIN_MAX_SPECIALS = 16 };
+
+#define TRAIN_END_OF_TEXT "<|endoftext|>" /* between documents, and in every vocabulary that is trained */
 
 struct domain_weight {
     char name[TRAIN_NAME];
@@ -23,6 +25,10 @@ struct train_config {
     int64_t vocab;
     char pre[TRAIN_NAME];
     int64_t tokenizer_bytes; /* text that the vocabulary is trained on, taken evenly from the domains by weight */
+    char specials[TRAIN_TEXT], special[TRAIN_MAX_SPECIALS][TRAIN_NAME]; /* control tokens: as given, one by one */
+    int n_specials;
+    char end_of_turn[TRAIN_NAME];   /* the token that ends a turn; "": none */
+    char chat_template[TRAIN_TEXT]; /* a built-in one's name or, with a '/' or '.', a file; "": none */
 
     /* [data] */
     struct domain_weight domains[TRAIN_MAX_DOMAINS];

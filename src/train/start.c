@@ -38,11 +38,20 @@ static const struct param *find(const struct model *m, const char *name)
     return NULL;
 }
 
+/* Files of some families hold the output matrix of a tied model once more. */
+static bool is_tied_copy(const struct model *m, const struct model *from, const struct param *p)
+{
+    const struct param *embedding = find(from, "token_embd.weight");
+    return m->spec.tied && strcmp(p->name, "output.weight") == 0 && embedding &&
+           tensor_count(&embedding->t) == tensor_count(&p->t) &&
+           memcmp(embedding->t.x, p->t.x, (size_t)tensor_count(&p->t) * sizeof *p->t.x) == 0;
+}
+
 static cadre_err copy_all(struct model *m, const struct model *from, const char *path, cadre_error *err)
 {
     for (int64_t i = 0; i < from->n_params; i++)
-        CHECK(err, find(m, from->params[i].name), CADRE_E_ARG, "%s: has '%s', which [model] does not describe", path,
-              from->params[i].name);
+        CHECK(err, find(m, from->params[i].name) || is_tied_copy(m, from, &from->params[i]), CADRE_E_ARG,
+              "%s: has '%s', which [model] does not describe", path, from->params[i].name);
     for (int64_t i = 0; i < m->n_params; i++) {
         struct param *to = &m->params[i];
         const struct param *p = find(from, to->name);
@@ -65,4 +74,22 @@ cadre_err start_from(struct model *m, const struct gguf *file, const char *path,
         rc = same_rules(&m->spec, &from->spec, path, err);
     model_free(from);
     return rc;
+}
+
+void start_tokens(struct model *m, const int32_t *ids, int n)
+{
+    static const char *const by_token[] = {"token_embd.weight", "output.weight"};
+    for (int k = 0; k < 2; k++) {
+        const struct param *p = find(m, by_token[k]);
+        if (!p)
+            continue;
+        int64_t rows = tensor_rows(&p->t), d = tensor_cols(&p->t);
+        for (int64_t j = 0; n > 0 && j < d; j++) {
+            double sum = 0;
+            for (int64_t i = 0; i < rows; i++)
+                sum += (double)p->t.x[i * d + j];
+            for (int i = 0; i < n; i++)
+                p->t.x[ids[i] * d + j] = (real)(sum / (double)rows);
+        }
+    }
 }

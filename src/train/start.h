@@ -8,4 +8,8 @@
  * difference. */
 cadre_err start_from(struct model *m, const struct gguf *file, const char *path, cadre_error *err);
 
+/* Tokens whose id meant another one in that model, [n], begin as the mean of all tokens, so that they are neither
+ * likely nor unlikely at first (Hewitt 2021). */
+void start_tokens(struct model *m, const int32_t *ids, int n);
+
 #endif

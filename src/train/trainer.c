@@ -17,6 +17,7 @@
 #include "model/family.h"
 #include "moe/balance.h"
 #include "train/checkpoint.h"
+#include "train/conversations.h"
 #include "train/diversify.h"
 #include "train/experiment.h"
 #include "train/log.h"
@@ -47,6 +48,7 @@ struct trainer {
     struct kernels kernels;
     struct pool *pool;
     struct vocabulary vocab;
+    struct conversations *chat; /* NULL: no text holds any */
     struct domain domains[TRAIN_MAX_DOMAINS];
     int n_domains;
     const char *text[TRAIN_MAX_TEXTS]; /* paths, of each the domain and the size */
@@ -64,8 +66,11 @@ struct trainer {
     struct train_log log;
     char *ckpt_path, *vocab_path, *tokens_dir, *log_path;
 
+    int32_t *token, *target; /* [batch_tokens] the windows of a step */
+    int64_t n_learnt;        /* targets of the step that are not -1 */
+
     /* One micro-batch of whole sequences. */
-    int32_t *token, *target, *position;
+    int32_t *position;
     int64_t *row_start;
     struct routing *routing;        /* [n_layer] */
     int64_t *count;                 /* [n_layer, n_expert] tokens per expert, this step */
@@ -171,7 +176,8 @@ static cadre_err make_token_file(struct trainer *t, int d, const struct data_pro
             texts[n++] = t->text[i];
     CHECK(err, asprintf(&path, "%s/%s.tokens", t->tokens_dir, t->domains[d].name) >= 0, CADRE_E_MEMORY,
           "no memory for a file name");
-    cadre_err rc = token_file_make(path, texts, n, t->vocab.tokenizer, t->vocab.hash, t->pool, tell, err);
+    struct token_maker by = {t->vocab.tokenizer, t->chat, t->vocab.hash};
+    cadre_err rc = token_file_make(path, texts, n, &by, t->pool, tell, err);
     if (rc == CADRE_OK)
         rc = token_file_open(&t->domains[d].file, path, t->cfg.vocab, err);
     free(path);
@@ -189,6 +195,9 @@ static cadre_err make_data(struct trainer *t, cadre_error *err)
         weights[i] = text_weight(t, i);
     struct vocabulary_texts texts = {t->text, weights, o->n_data};
     TRY(vocabulary_open(&t->vocab, t->vocab_path, &t->cfg, &texts, t->init, o->resume, t->pool, tell, err));
+    for (int i = 0; i < o->n_data && !t->chat; i++)
+        if (conversations_is_file(t->text[i]))
+            TRY(conversations_open(&t->chat, t->vocab.file, t->vocab.tokenizer, err));
     for (int i = 0; i < t->n_domains; i++)
         TRY(make_token_file(t, i, tell, err));
     return sampler_init(&t->sampler, t->domains, t->n_domains, t->cfg.sequence, t->cfg.heldout, (uint64_t)t->cfg.seed,
@@ -224,14 +233,14 @@ static cadre_err make_batch(struct trainer *t, cadre_error *err)
 {
     int64_t n = t->cfg.micro_tokens, seq = t->cfg.sequence, n_seq = n / seq;
     const struct spec *s = &t->cfg.spec;
-    t->token = calloc((size_t)n, sizeof *t->token);
-    t->target = calloc((size_t)n, sizeof *t->target);
+    t->token = calloc((size_t)t->cfg.batch_tokens, sizeof *t->token);
+    t->target = calloc((size_t)t->cfg.batch_tokens, sizeof *t->target);
     t->position = calloc((size_t)n, sizeof *t->position);
     t->row_start = calloc((size_t)n_seq + 1, sizeof *t->row_start);
     t->routing = calloc((size_t)s->n_layer, sizeof *t->routing);
     t->count = calloc((size_t)s->n_layer * (size_t)max_i64(s->router.n_expert, 1), sizeof *t->count);
     CHECK(err, t->token && t->target && t->position && t->row_start && t->routing && t->count, CADRE_E_MEMORY,
-          "no memory for a batch of %lld tokens", (long long)n);
+          "no memory for a batch of %lld tokens", (long long)t->cfg.batch_tokens);
     for (int64_t i = 0; i < n; i++)
         t->position[i] = (int32_t)(i % seq);
     for (int64_t i = 0; i <= n_seq; i++)
@@ -241,11 +250,12 @@ static cadre_err make_batch(struct trainer *t, cadre_error *err)
 
 /* ---- one micro-batch ----------------------------------------------------------------------------------- */
 
-static struct batch whole_sequences(struct trainer *t, int64_t n_seq)
+/* n_seq windows of the step, from token `at` on. */
+static struct batch whole_sequences(struct trainer *t, int64_t at, int64_t n_seq)
 {
     return (struct batch){.n_tok = n_seq * t->cfg.sequence,
                           .n_seq = n_seq,
-                          .token = t->token,
+                          .token = t->token + at,
                           .position = t->position,
                           .row_start = t->row_start,
                           .routing = t->routing,
@@ -313,18 +323,34 @@ static double routing_entropy(const struct trainer *t, int64_t n_tok)
     return n ? sum / (double)n : 0;
 }
 
-/* Forward and backward of the micro-batch in token/target; gradients are added with weight `scale`. */
-static cadre_err micro_step(struct trainer *t, struct arena *arena, real scale, double *loss_out, cadre_error *err)
+static int64_t count_learnt(const int32_t *target, int64_t n)
 {
+    int64_t learnt = 0;
+    for (int64_t i = 0; i < n; i++)
+        learnt += target[i] >= 0;
+    return learnt;
+}
+
+/* Forward and backward of micro-batch i of the step; gradients are added up. A step's loss is the mean over all of its
+ * targets, however they are spread: with n_i of N targets in micro-batch i of M its own mean L_i enters as
+ *
+ *     L = Σ_i n_i / N L_i = Σ_i 1/M (M n_i / N) L_i
+ *
+ * while balance terms, which concern every token, enter with 1/M. *loss_out: (M n_i / N) L_i. */
+static cadre_err micro_step(struct trainer *t, struct arena *arena, int64_t i, double *loss_out, cadre_error *err)
+{
+    int64_t n = t->cfg.micro_tokens, n_micro = t->cfg.batch_tokens / n;
+    const int32_t *target = t->target + i * n;
+    double share = t->n_learnt ? (double)(count_learnt(target, n) * n_micro) / (double)t->n_learnt : 0;
     struct tape tape = {0};
     struct op_ctx c = context(t, arena, &tape);
-    struct batch b = whole_sequences(t, t->cfg.micro_tokens / t->cfg.sequence);
+    struct batch b = whole_sequences(t, i * n, n / t->cfg.sequence);
     b.training = &t->training;
     size_t mark = arena_mark(arena);
     struct tensor *x = model_hidden(&c, t->model, &b, err);
     if (!x)
         return err ? err->code : CADRE_E_ARG;
-    struct tensor *loss = model_loss(&c, t->model, x, t->target), *total = loss;
+    struct tensor *loss = op_scale(&c, model_loss(&c, t->model, x, target), (real)share), *total = loss;
     for (int64_t l = 0; l < t->cfg.spec.n_layer; l++)
         if (spec_layer_is_moe(&t->cfg.spec, l) && !t->training.one_expert)
             total = add_balance(t, &c, l, total);
@@ -332,15 +358,16 @@ static cadre_err micro_step(struct trainer *t, struct arena *arena, real scale, 
         *loss_out = (double)loss->x[0];
         t->router_entropy = routing_entropy(t, b.n_tok);
     }
-    tape_backward(&c, total, scale);
+    tape_backward(&c, total, (real)(1.0 / (double)n_micro));
     arena_reset(arena, mark);
     return CADRE_OK;
 }
 
 /* What evaluation adds up. */
 struct tally {
-    double nats;                     /* -log p of the targets */
-    int64_t tokens, experts, slices; /* chosen, in all MoE layers */
+    double nats; /* -log p of the targets */
+    int64_t targets, tokens;
+    int64_t experts, slices; /* chosen, in all MoE layers */
 };
 
 /* Experts that compute after all cutting and dropping: those that the layer dispatches to. */
@@ -360,14 +387,16 @@ static void tally_decisions(const struct trainer *t, struct tally *sum)
 static cadre_err micro_eval(struct trainer *t, struct arena *arena, int64_t n_seq, struct tally *sum, cadre_error *err)
 {
     struct op_ctx c = context(t, arena, NULL);
-    struct batch b = whole_sequences(t, n_seq);
+    struct batch b = whole_sequences(t, 0, n_seq);
     size_t mark = arena_mark(arena);
     struct tensor *x = model_hidden(&c, t->model, &b, err);
     if (!x)
         return err ? err->code : CADRE_E_ARG;
     struct tensor *loss = model_loss(&c, t->model, x, t->target);
     if (!c.dry) {
-        sum->nats += (double)loss->x[0] * (double)b.n_tok;
+        int64_t targets = count_learnt(t->target, b.n_tok);
+        sum->nats += (double)loss->x[0] * (double)targets;
+        sum->targets += targets;
         sum->tokens += b.n_tok;
         tally_decisions(t, sum);
     }
@@ -383,7 +412,7 @@ static cadre_err plan_memory(struct trainer *t, cadre_error *err)
     double unused = 0;
     arena_init_measuring(&measure);
     TRY(arena_init(&t->arena, OP_PLAN_BYTES, err));
-    TRY(micro_step(t, &measure, 1, &unused, err));
+    TRY(micro_step(t, &measure, 0, &unused, err));
     TRY(micro_eval(t, &measure, t->cfg.micro_tokens / t->cfg.sequence, &(struct tally){0}, err));
     struct op_ctx c = context(t, &measure, NULL);
     struct optimizer_step s = {.cfg = &t->cfg};
@@ -442,15 +471,17 @@ static bool load_due(const struct trainer *t)
                                                   (int64_t)(100 * ((double)before / (double)c->tokens));
 }
 
+/* The windows of a step. */
 static void next_batch(struct trainer *t)
 {
     const struct train_config *c = &t->cfg;
     if (!t->random)
-        sampler_next(&t->sampler, c->micro_tokens / c->sequence, t->token, t->target);
-    for (int64_t i = 0; t->random && i < c->micro_tokens; i++) {
+        sampler_next(&t->sampler, c->batch_tokens / c->sequence, t->token, t->target);
+    for (int64_t i = 0; t->random && i < c->batch_tokens; i++) {
         t->token[i] = (int32_t)rng_below(t->random, (uint64_t)c->vocab);
         t->target[i] = (int32_t)rng_below(t->random, (uint64_t)c->vocab);
     }
+    t->n_learnt = count_learnt(t->target, c->batch_tokens);
 }
 
 /* Where the run is, for the routers of micro-batch i of the next step. */
@@ -483,11 +514,11 @@ static cadre_err train_step(struct trainer *t, cadre_train_progress *p, cadre_er
     end_single_expert(t);
     zero_gradients(t);
     memset(t->count, 0, (size_t)c->spec.n_layer * (size_t)max_i64(c->spec.router.n_expert, 1) * sizeof *t->count);
+    next_batch(t);
     for (int64_t i = 0; i < n_micro; i++) {
         double micro_loss = 0;
-        next_batch(t);
         t->training = training_at(t, i);
-        TRY(micro_step(t, &t->arena, (real)(1.0 / (double)n_micro), &micro_loss, err));
+        TRY(micro_step(t, &t->arena, i, &micro_loss, err));
         loss += micro_loss / (double)n_micro;
     }
     double norm = gradient_norm(&t->kernels, t->pool, t->model);
@@ -542,6 +573,16 @@ static int64_t moe_layers(const struct spec *s)
     return n;
 }
 
+/* Bytes of text of the targets; control tokens have none. */
+static int64_t target_bytes(const struct trainer *t, int64_t n)
+{
+    int64_t bytes = 0;
+    const char *piece;
+    for (int64_t i = 0; i < n; i++)
+        bytes += (int64_t)tokenizer_piece(t->vocab.tokenizer, t->target[i], false, &piece); /* -1: 0 */
+    return bytes;
+}
+
 /* Bits per byte on the held-out end of each domain; NaN for a domain whose held-out part is shorter than a sequence.
  * bits: [n_domains] */
 static cadre_err evaluate(struct trainer *t, double *bits, cadre_train_progress *p, cadre_error *err)
@@ -550,22 +591,14 @@ static cadre_err evaluate(struct trainer *t, double *bits, cadre_train_progress 
     int64_t all_bytes = 0;
     int64_t seq = t->cfg.sequence, most = t->cfg.micro_tokens / seq;
     for (int d = 0; d < t->n_domains; d++) {
-        const struct domain *dom = &t->domains[d];
-        int64_t at = dom->n_train, bytes = 0, done = 0;
+        int64_t bytes = 0, done = 0, n_windows = t->domains[d].n_heldout;
         double before = sum.nats;
-        while (done < t->cfg.eval_tokens) {
-            int64_t n = min_i64(most, (dom->file.n - at - 1) / seq);
-            if (n <= 0)
-                break;
-            for (int64_t i = 0; i < n * seq; i++) {
-                const char *piece;
-                t->token[i] = token_at(&dom->file, at + i);
-                t->target[i] = token_at(&dom->file, at + i + 1);
-                bytes += (int64_t)tokenizer_piece(t->vocab.tokenizer, t->target[i], false, &piece);
-            }
+        for (int64_t at = 0, n; at < n_windows && done < t->cfg.eval_tokens; at += n, done += n * seq) {
+            n = min_i64(most, n_windows - at);
+            for (int64_t i = 0; i < n; i++)
+                sampler_heldout(&t->sampler, d, at + i, t->token + i * seq, t->target + i * seq);
+            bytes += target_bytes(t, n * seq);
             TRY(micro_eval(t, &t->arena, n, &sum, err));
-            at += n * seq;
-            done += n * seq;
         }
         bits[d] = bytes ? (sum.nats - before) / M_LN2 / (double)bytes : NAN;
         all_bytes += bytes;
@@ -573,7 +606,7 @@ static cadre_err evaluate(struct trainer *t, double *bits, cadre_train_progress 
     struct variant_cost cost = variant_cost(&t->cfg);
     double tokens = sum.tokens ? (double)sum.tokens : NAN;
     p->bits_per_byte = all_bytes ? sum.nats / M_LN2 / (double)all_bytes : NAN;
-    p->loss = sum.nats / tokens;
+    p->loss = sum.targets ? sum.nats / (double)sum.targets : NAN;
     p->active_experts = (double)sum.experts / tokens / (double)moe_layers(&t->cfg.spec);
     p->active_flops = cost.fixed_flops + cost.slice_flops * (double)sum.slices / tokens;
     return CADRE_OK;
@@ -715,6 +748,7 @@ static cadre_err open_trainer(struct trainer *t, cadre_error *err)
     TRY(open_model(t, err));
     if (t->init)
         TRY(start_from(t->model, t->init, t->opt->init, err));
+    start_tokens(t->model, t->vocab.fresh, t->vocab.n_fresh);
     if (t->opt->resume)
         TRY(checkpoint_read(t->ckpt_path, &t->cfg, t->model, t->optimizer, t->state, &t->sampler, &t->run, err));
     t->saved_step = t->run.step;
@@ -735,8 +769,10 @@ static void close_trainer(struct trainer *t)
         munmap(t->state_memory, t->state_bytes);
     free(t->state);
     model_free(t->model);
+    sampler_close(&t->sampler);
     for (int i = 0; i < t->n_domains; i++)
         token_file_close(&t->domains[i].file);
+    conversations_close(t->chat);
     vocabulary_close(&t->vocab);
     gguf_close(t->init);
     pool_free(t->pool);

@@ -9,7 +9,9 @@
 struct vocabulary {
     struct gguf *file; /* the tables are read from it, and copied from it into the model */
     struct tokenizer *tokenizer;
-    uint64_t hash; /* of the file's contents: stamps token files */
+    uint64_t hash;                     /* of the file's contents: stamps token files */
+    int32_t fresh[TRAIN_MAX_SPECIALS]; /* tokens that the model a run starts from did not have */
+    int n_fresh;
 };
 
 /* Texts with the share that each has of the sample. */

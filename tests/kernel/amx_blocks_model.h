@@ -4,7 +4,7 @@
 
 #include "kernel/kernel.h"
 
-/* Overwrites what kernels_init_amxblocks does; needs a processor with AVX-512 VNNI. */
+/* Overwrites what kernels_init_amxblocks does; needs a processor with AVX-512 VNNI and VBMI. */
 void kernels_init_amxblocks_model(struct kernels *k);
 /* Products of tiles that this thread has made, and whether it has released its tiles. */
 int64_t amx_model_products(void);

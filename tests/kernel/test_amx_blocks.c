@@ -1,5 +1,5 @@
 /* Block products on AMX, byte for byte the generic ones: on the processor's instructions where it has them, and over
- * the model of them wherever there is AVX-512 VNNI. The output says which. */
+ * the model of them wherever there is AVX-512 with VNNI and VBMI. The output says which. */
 #include "levels.h"
 
 #include "base/arena.h"
@@ -17,6 +17,7 @@ static struct {
     bool model;
 } way[2];
 static int ways;
+static struct kernels generic;
 static struct pool *pools[3]; /* 1, 2 and 3 threads */
 
 static void find_ways(void)
@@ -25,14 +26,14 @@ static void find_ways(void)
     cpu_detect(&cpu);
     enum isa isa = test_isa(&cpu);
 #ifdef CADRE_AMX_BLOCKS_MODEL
-    if (cpu.avx512_vnni && isa >= ISA_AVX512) {
+    if (cpu.avx512_vnni && cpu.avx512_vbmi && isa >= ISA_AVX512) {
         way[ways].name = "a model of AMX";
         way[ways].model = true;
         kernels_init(&way[ways].k, &cpu, ISA_AVX512);
         kernels_init_amxblocks_model(&way[ways++].k);
     }
 #endif
-    if (cpu.amx_bf16 && cpu.avx512_vnni && isa >= ISA_AMX) {
+    if (cpu.amx_bf16 && cpu.avx512_vnni && cpu.avx512_vbmi && isa >= ISA_AMX) {
         way[ways].name = "AMX instructions";
         kernels_init(&way[ways++].k, &cpu, ISA_AMX);
     }
@@ -42,7 +43,7 @@ static void find_ways(void)
 
 #define EACH_FORMAT(type)                                                                                              \
     for (enum dtype type = 0; type < DTYPE_COUNT; type++)                                                              \
-        if (block_layout(type))
+        if (generic.gemm_grid[type])
 
 enum { OUTPUTS = 150, ROWS = 512, MAX_K = 768, BEYOND = 3 };
 
@@ -285,6 +286,7 @@ static void tiles_are_used_where_they_pay(void **state)
 
 int main(void)
 {
+    kernels_init_generic(&generic);
     find_ways();
     cadre_error e;
     for (int t = 0; t < 3; t++)

@@ -10,7 +10,7 @@
 static struct kernels level[ISA_COUNT + 2];
 static int levels;
 
-/* Every level, and AVX-512 without VNNI and AMX over the model of its instructions where the processor has VNNI. */
+/* Every level; where the processor has VNNI, AVX-512 without it, and AMX over the model of its instructions. */
 static void find_levels(void)
 {
     struct levels all = levels_all();
@@ -21,16 +21,22 @@ static void find_levels(void)
     if (cpu.avx512_vnni && test_isa(&cpu) >= ISA_AVX512) {
         cpu.avx512_vnni = false;
         kernels_init(&level[levels++], &cpu, ISA_AVX512);
+    }
 #ifdef CADRE_AMX_BLOCKS_MODEL
+    if (cpu.avx512_vbmi && levels > all.count) {
         level[levels] = level[levels - 1];
         kernels_init_amxblocks_model(&level[levels++]);
-#endif
     }
+#endif
 }
 
 #define EACH_FORMAT(type)                                                                                              \
     for (enum dtype type = 0; type < DTYPE_COUNT; type++)                                                              \
         if (block_layout(type))
+
+#define EACH_GRID_FORMAT(type)                                                                                         \
+    EACH_FORMAT(type)                                                                                                  \
+    if (level[0].gemm_grid[type])
 
 struct weights {
     void *rows;
@@ -180,11 +186,11 @@ static void products_are_the_same_bytes(void **state)
     (void)state;
     struct rng r;
     rng_seed(&r, 4);
-    EACH_FORMAT(type)
+    EACH_GRID_FORMAT(type)
     {
         enum { MANY = 512 };
         static const int batch[] = {1, 2, 3, 4, 5, 7, 12, 23, 64, MANY};
-        int64_t n = 38, k = 256 * (1 + (int64_t)rng_below(&r, 3)) + (dtype_info(type)->block == 32 ? 96 : 0);
+        int64_t n = 38, k = 256 * (1 + (int64_t)rng_below(&r, 3)) + dtype_info(type)->block * 3 % 256;
         for (int special = 0; special < 2; special++) {
             struct weights w = random_weights(&r, type, n, k, special);
             struct activations a = activations(&r, MANY, k, special ? 2000 : 0);
@@ -212,7 +218,7 @@ static void products_are_near_the_exact_sum(void **state)
     (void)state;
     struct rng r;
     rng_seed(&r, 5);
-    EACH_FORMAT(type)
+    EACH_GRID_FORMAT(type)
     {
         int64_t n = 48, k = 1024, m = 8;
         struct weights w = random_weights(&r, type, n, k, false);

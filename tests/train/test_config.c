@@ -169,6 +169,8 @@ static void runs_refuse_what_cannot_act(void **state)
         {"[model]\nfamily = gpt\n", "unsupported architecture 'gpt'"},
         {"[model]\nfamily = llama\n", "[model]"},
         {"[tokenizer]\npre = none\n", "none"},
+        {"[tokenizer]\nspecials = <a> <b> <a>\n", "[tokenizer] specials: <a> is given twice"},
+        {"[tokenizer]\nspecials = <|endoftext|>\n", "<|endoftext|> is in every vocabulary"},
         {"[tokenizer]\ntrain_bytes = 100\n", "give more text, or ask for fewer"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

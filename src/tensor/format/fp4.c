@@ -24,15 +24,6 @@ void mxfp4_decode(const void *src, float *dst, size_t n)
         put_fp4(dst, e8m0_half(p[0]), p + 1, 16);
 }
 
-/* Half of an unsigned E4M3 scale; 127, not a number there, is 0. Bit 7 is no part of it. */
-static float ue4m3_half(unsigned x)
-{
-    int e = (int)(x >> 3 & 15), m = (int)(x & 7);
-    if (x == 0x7f)
-        return 0;
-    return e ? ldexpf((float)(8 + m), e - 11) : ldexpf((float)m, -10);
-}
-
 /* {4 scales, 32 bytes}, blocks of 64 in four groups of 16 (8 bytes each), numbers j and j + 8 in byte j */
 void nvfp4_decode(const void *src, float *dst, size_t n)
 {

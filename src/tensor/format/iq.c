@@ -8,10 +8,12 @@
 
 enum { SUPER = 256, GROUP = 8 };
 
-/* What the digits of a codebook entry stand for. */
-static const float iq2_value[4] = {8, 25, 43, 0};
-static const float iq3_xxs_value[8] = {4, 12, 20, 28, 36, 44, 52, 62};
-static const float iq3_s_value[8] = {1, 3, 5, 7, 9, 11, 13, 15};
+/* What the digits of a codebook entry stand for, then their negatives. IQ1: eight times -1, 0, 1, moved up or down by
+ * one. */
+const int8_t iq1_values[16] = {-7, 1, 9, 0, 0, 0, 0, 0, -9, -1, 7};
+const int8_t iq2_values[16] = {8, 25, 43, 0, 0, 0, 0, 0, -8, -25, -43};
+const int8_t iq3_xxs_values[16] = {4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62};
+const int8_t iq3_s_values[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
 
 /* Seven sign bits; the eighth makes their number even. */
 static uint32_t even_signs(uint32_t seven)
@@ -19,22 +21,18 @@ static uint32_t even_signs(uint32_t seven)
     return seven | (uint32_t)__builtin_parity(seven) << 7;
 }
 
-static inline float signed_value(float x, uint32_t signs, int j)
-{
-    return signs >> j & 1 ? -x : x;
-}
-
 static void put_iq2(float *dst, float scale, uint32_t code, uint32_t signs)
 {
     for (int j = 0; j < GROUP; j++)
-        dst[j] = signed_value(scale * iq2_value[code >> 2 * j & 3], signs, j);
+        dst[j] = scale * (float)iq2_values[(code >> 2 * j & 3) | (signs >> j & 1) << 3];
 }
 
-static void put_iq3(float *dst, float scale, uint32_t first, uint32_t second, uint32_t signs, const float value[8])
+static void put_iq3(float *dst, float scale, uint32_t first, uint32_t second, uint32_t signs, const int8_t value[16])
 {
-    uint32_t code = first | second << 12;
+    static const int place[4] = {0, 8, 4, 12};
+    uint32_t code[2] = {first, second};
     for (int j = 0; j < GROUP; j++)
-        dst[j] = signed_value(scale * value[code >> 3 * j & 7], signs, j);
+        dst[j] = scale * (float)value[(code[j / 4] >> place[j % 4] & 7) | (signs >> j & 1) << 3];
 }
 
 /* {d, 8 × {4 codes, word of 4 × 7 signs and a scale in bits 28–31}}: d (1/2 + scale) / 4 · ±entry */
@@ -83,7 +81,7 @@ void iq3_xxs_decode(const void *src, float *dst, size_t n)
             uint32_t word = le32(p + 66 + g / 4 * 4);
             const unsigned char *q = p + 2 + 2 * g;
             put_iq3(dst, half_at(p) * (0.5f + (float)(word >> 28)) * 0.5f, iq3xxs_codes[q[0]], iq3xxs_codes[q[1]],
-                    even_signs(word >> g % 4 * 7 & 127), iq3_xxs_value);
+                    even_signs(word >> g % 4 * 7 & 127), iq3_xxs_values);
         }
 }
 
@@ -97,16 +95,15 @@ void iq3_s_decode(const void *src, float *dst, size_t n)
             const unsigned char *q = p + 2 + 2 * g;
             uint32_t high = (uint32_t)p[66 + g / 4] >> g % 4 * 2, s = p[106 + g / 8] >> g % 8 / 4 * 4 & 15u;
             put_iq3(dst, half_at(p) * (float)(1 + 2 * s), iq3s_codes[q[0] | (high & 1) << 8],
-                    iq3s_codes[q[1] | (high & 2) << 7], p[74 + g], iq3_s_value);
+                    iq3s_codes[q[1] | (high & 2) << 7], p[74 + g], iq3_s_values);
         }
 }
 
 /* Digits stand for -1, 0, 1, and all eight numbers are moved by an eighth: scale (digit ± 1/8). */
 static void put_iq1(float *dst, float scale, uint32_t code, bool down)
 {
-    float delta = down ? -0.125f : 0.125f;
     for (int j = 0; j < GROUP; j++)
-        dst[j] = scale * ((float)(int)(code >> 2 * j & 3) - 1.0f + delta);
+        dst[j] = scale * 0.125f * (float)iq1_values[(code >> 2 * j & 3) | (uint32_t)down << 3];
 }
 
 /* {d, 32 low bytes of codes, 8 × u16 (4 × 3 upper bits, scale in bits 12–14, direction in bit 15)}: scale d (2 s + 1)

@@ -36,6 +36,15 @@ static inline float e8m0_half(unsigned e)
     return f;
 }
 
+/* Half of an unsigned E4M3 scale; 127, not a number there, is 0. Bit 7 is no part of it. */
+static inline float ue4m3_half(unsigned x)
+{
+    unsigned e = x >> 3 & 15, m = x & 7, bits = ((e ? e : 1) + 116) << 23; /* 2^(e - 11) */
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return x == 0x7f ? 0 : (float)(e ? 8 + m : m) * f;
+}
+
 /* Scale of group g of 8 of an iq4_xs block: low halves in four bytes, upper two bits in a u16. */
 static inline int iq4_xs_scale(unsigned high, const unsigned char *low, int g)
 {
