@@ -30,8 +30,9 @@
  * Formats of eight-bit floats have planes like q8_0's and no product on the grid: their range is no small integer's.
  *
  * Activations on a grid: a block of 32 becomes integers A with a = grid · A, grid = 2^(e - 12), where 2^e exceeds every
- * magnitude of the block once rounded to bf16. So |A| <= 4080, and a sum of 32 products A v with |v| <= 128 stays below
- * 2^24: exact in int32 and in f32, in whatever order hardware adds. The product's only roundings are
+ * magnitude of the block once rounded to bf16. So |A| <= 4080, A has at most 8 significant bits, and a sum of 32
+ * products A v with |v| <= 128 stays below 2^24: exact in int32 and in f32, in whatever order hardware adds. The
+ * product's only roundings are
  *
  *     c = fma(scale, p · grid, c), c = fma(-min, s · grid, c)     p = Σ A v, s = Σ A
  *
