@@ -26,7 +26,7 @@ from peer_shapes import ARCHITECTURES, DEFAULTS, LITE, Hyper  # noqa: E402
 from tiny_gguf import KINDS, Model, Streamed, write_gguf  # noqa: E402
 
 PIECE = 8 << 20  # bytes made at a time
-CONTEXT = 4096
+CONTEXT = 40960
 
 # Sizes as the models' configurations publish them; scaling of rope is left out, which costs no time.
 OLMOE = {"d": 2048, "layers": 16, "heads": 16, "kv_heads": 16, "head": 128, "ff": 1024, "expert_ff": 1024, "experts": 64,
@@ -67,14 +67,23 @@ FORMATS = {
     "q4_k": Format(256, 144, 258, 0, (2, 7.5)),
     "q5_k": Format(256, 176, 527, 0, (2, 15.5)),
     "q6_k": Format(256, 210, 1366, 208),
+    "iq1_s": Format(256, 50, 7.2, 0),
+    "iq2_xxs": Format(256, 66, 53.2, 0),
+    "iq2_xs": Format(256, 74, 55.9, 0),
+    "iq2_s": Format(256, 82, 56.5, 0),
+    "iq3_xxs": Format(256, 98, 142.6, 0),
+    "iq3_s": Format(256, 110, 140, 0),
     "iq4_nl": Format(32, 18, 67.4, 0),
     "iq4_xs": Format(256, 136, 1246, 0),
+    "tq1_0": Format(256, 54, 0.817, 52),
+    "tq2_0": Format(256, 66, 1.22, 64),
 }
 MXFP4_RMS = 2.93  # of e2m1; its scale is an exponent of 8 bits in front of 16 bytes
 WHOLE_NUMBERS = ("f32", "f16", "bf16")
 TYPES = [*FORMATS, "mxfp4", *WHOLE_NUMBERS]
 # Where a row is not whole blocks of 256
-SMALL_BLOCKS = {"q2_k": "iq4_nl", "q3_k": "iq4_nl", "iq4_xs": "iq4_nl", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
+SMALL_BLOCKS = {**{kind: "iq4_nl" for kind, form in FORMATS.items() if form.block == 256},
+                "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 
 
 def sizes(kind):

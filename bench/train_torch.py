@@ -5,7 +5,8 @@ same number of threads, turn about in one run.
 usage: bench/train_torch.py [--cadre build/cadre] [--config models/cadre-default.ini] [--repeats 5] [--threads 2]
                             [--precision bf16|f32]
 
-Needs python3-torch (Debian: apt install python3-torch). PyTorch runs in f32 and under bf16 autocast; the faster one
+Needs python3-torch and an optimised BLAS, without which Debian's PyTorch is ten times slower (apt install python3-torch
+libopenblas0-pthread). PyTorch runs in f32 and under bf16 autocast; the faster one
 counts. Prints medians, spreads and the ratio.
 """
 

@@ -94,6 +94,7 @@ static void detect_x86(struct cpu *c)
     c->avx2_fma = avx && os_avx && fma && f16c && bit(b7, 5) && bit(b7, 8);
     c->avx512 = c->avx2_fma && os_avx512 && bit(b7, 16) && bit(b7, 17) && bit(b7, 30) && bit(b7, 31);
     c->avx512_vnni = c->avx512 && bit(c7, 11);
+    c->avx512_vbmi = c->avx512 && bit(c7, 1);
     c->avx512_bf16 = c->avx512 && bit(a71, 5);
     if (c->avx512 && os_amx && bit(d7, 24) && bit(d7, 22) && request_amx()) {
         c->amx_bf16 = bit(d7, 22);

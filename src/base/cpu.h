@@ -14,6 +14,7 @@ struct cpu {
     bool avx2_fma; /* AVX2, FMA, F16C, BMI2 */
     bool avx512;   /* F, BW, DQ, VL */
     bool avx512_vnni;
+    bool avx512_vbmi;
     bool avx512_bf16;
     bool amx_bf16;
     bool amx_int8;

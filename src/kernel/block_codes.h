@@ -115,13 +115,23 @@ static inline void codes_tq2_0(const unsigned char *p, int g, uint8_t code[GRID_
 }
 static inline void codes_q1_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
+    memset(code, 0, GRID_BLOCK);
+    fifth_bits(p + 2 + 4 * g, code);
     for (int j = 0; j < GRID_BLOCK; j++)
-        code[j] = p[2 + 4 * g + j / 8] >> j % 8 & 1;
+        code[j] >>= 4;
 }
 static inline void codes_q2_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    for (int j = 0; j < GRID_BLOCK; j++)
-        code[j] = p[2 + 8 * g + j / 4] >> j % 4 * 2 & 3;
+    for (int j = 0; j < 8; j++) {
+        uint32_t x = p[2 + 8 * g + j]; /* two bits to a byte each */
+        x = (x | x << 12) & 0x000f000f;
+        x = (x | x << 6) & 0x03030303;
+        memcpy(code + 4 * j, &x, sizeof x);
+    }
+}
+static inline void codes_f8(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    memcpy(code, p + 4 + 32 * g, GRID_BLOCK);
 }
 
 /* ---- codebook formats: a block laid out as strips want it, and back (blocks.h) */
@@ -143,6 +153,22 @@ static inline uint32_t signs_of_sevens(uint32_t x)
     return signs_word(x & 127, x >> 7 & 127, x >> 14 & 127, x >> 21 & 127);
 }
 
+static inline void codes_iq1_s(const unsigned char *p, struct laid_block *to)
+{
+    to->half[0] = (uint16_t)le16(p);
+    for (int g = 0; g < 8; g++) {
+        to->half[1 + g] = (uint16_t)le16(p + 34 + 2 * g);
+        to->word[g][0] = le32(p + 2 + 4 * g);
+    }
+}
+static inline void codes_iq1_m(const unsigned char *p, struct laid_block *to)
+{
+    for (int i = 0; i < 4; i++)
+        to->half[i] = (uint16_t)le16(p + 48 + 2 * i);
+    memcpy(to->byte, p + 32, 16);
+    for (int g = 0; g < 8; g++)
+        to->word[g][0] = le32(p + 4 * g);
+}
 static inline void codes_iq2_xxs(const unsigned char *p, struct laid_block *to)
 {
     to->half[0] = (uint16_t)le16(p);
@@ -198,6 +224,44 @@ static inline void codes_iq3_s(const unsigned char *p, struct laid_block *to)
         to->word[g][1] = le32(p + 6 + 8 * g);
         to->word[g][2] = signs_word(s[0], s[1], s[2], s[3]);
     }
+}
+
+/* The digits of a run of bytes as files have them (format/ternary.c): the t-th of all bytes, then the next. */
+static inline void trits_of_bytes(const unsigned char *p, int bytes, int digits, uint8_t *digit)
+{
+    static const uint8_t power[5] = {1, 3, 9, 27, 81};
+    for (int t = 0; t < digits; t++)
+        for (int j = 0; j < bytes; j++)
+            *digit++ = (uint8_t)((uint8_t)(p[j] * power[t]) * 3 >> 8);
+}
+static inline uint32_t trits_word(uint32_t n)
+{
+    return (n * 65536 + 59048) / 59049;
+}
+static inline void codes_tq1_0(const unsigned char *p, struct laid_block *to)
+{
+    uint8_t digit[8][16][2];
+    trits_of_bytes(p, 32, 5, digit[0][0]);
+    trits_of_bytes(p + 32, 16, 5, digit[5][0]);
+    trits_of_bytes(p + 48, 4, 4, digit[7][8]);
+    to->half[0] = (uint16_t)le16(p + 52);
+    for (int g = 0; g < 8; g++) {
+        uint32_t n[2] = {0, 0};
+        for (int j = 0; j < 10; j++)
+            for (int odd = 0; odd < 2; odd++)
+                n[odd] = 3 * n[odd] + digit[g][j][odd];
+        to->word[g][0] = trits_word(n[0]) | trits_word(n[1]) << 16;
+    }
+    uint32_t n[5][2] = {{0}};
+    for (int g = 0; g < 8; g++)
+        for (int i = 0; i < 5; i++)
+            for (int odd = 0; odd < 2; odd++)
+                n[i][odd] = 3 * n[i][odd] + digit[g][10 + i][odd];
+    for (int i = 0; i < 5; i++)
+        for (int odd = 0; odd < 2; odd++) {
+            uint32_t last = i < 3 ? digit[5 + i][15][odd] : 0;
+            to->half[1 + 2 * i + odd] = (uint16_t)trits_word(9 * n[i][odd] + 3u * digit[i][15][odd] + last);
+        }
 }
 
 #endif

@@ -31,6 +31,13 @@ static void scale_ue4m3(const struct lane_block *b, int g, float *scale, float *
     *scale = ue4m3_half(b->byte[g]);
     *min = 0;
 }
+static void scale_f32(const struct lane_block *b, int g, float *scale, float *min)
+{
+    (void)g;
+    uint32_t bits = b->half[0] | (uint32_t)b->half[1] << 16;
+    memcpy(scale, &bits, sizeof bits);
+    *min = 0;
+}
 static void scale_q2_k(const struct lane_block *b, int g, float *scale, float *min)
 {
     *scale = f16_to_f32(b->half[0]) * (float)(b->byte[g] & 15);
@@ -65,6 +72,23 @@ static void scale_iq(const struct lane_block *b, uint32_t s, float factor, float
 {
     *scale = f16_to_f32(b->half[0]) * (0.5f + (float)s) * factor;
     *min = 0;
+}
+/* d (2 s + 1) / 8 */
+static void scale_iq1(uint16_t d, uint32_t s, float *scale, float *min)
+{
+    *scale = f16_to_f32(d) * (float)(2 * s + 1) * 0.125f;
+    *min = 0;
+}
+static void scale_iq1_s(const struct lane_block *b, int g, float *scale, float *min)
+{
+    scale_iq1(b->half[0], b->half[1 + g] >> 12 & 7u, scale, min);
+}
+static void scale_iq1_m(const struct lane_block *b, int g, float *scale, float *min)
+{
+    uint32_t d = 0;
+    for (int i = 0; i < 4; i++)
+        d |= (uint32_t)(b->half[i] >> 12) << 4 * i;
+    scale_iq1((uint16_t)d, b->half[g / 4] >> g % 4 * 3 & 7u, scale, min);
 }
 static void scale_iq2_xxs(const struct lane_block *b, int g, float *scale, float *min)
 {
@@ -113,6 +137,39 @@ static uint32_t digits_of_4(uint32_t first, uint32_t second)
     return (first & 0xff) | (second & 0xff) << 8 | (first & 0xff00) << 8 | (second & 0xff00) << 16;
 }
 
+static uint32_t trit(uint32_t word, int t)
+{
+    static const uint16_t power[10] = {1, 3, 9, 27, 81, 243, 729, 2187, 6561, 19683};
+    return (word * power[t] & 0xffff) * 3 >> 16;
+}
+static void expand_tq1_0(const struct lane_block *b, uint32_t code[4])
+{
+    memset(code, 0, 4 * sizeof *code);
+    for (int j = 0; j < 16; j++)
+        for (int p = 0; p < 2; p++) {
+            uint32_t word = b->word[0] >> 16 * p & 0xffff;
+            uint32_t digit = j < 10   ? trit(word, j)
+                             : j < 15 ? trit(b->half[1 + 2 * (j - 10) + p], b->g)
+                                      : trit(b->half[1 + 2 * (b->g % 5) + p], 8 + b->g / 5);
+            code[j / 4] |= digit << (16 * p + 4 * (j % 4));
+        }
+}
+static void expand_iq1_s(const struct lane_block *b, uint32_t code[4])
+{
+    uint32_t h = b->half[1 + b->g];
+    for (int l = 0; l < 4; l++) {
+        uint32_t rank = (b->word[0] >> 8 * l & 255) | (h >> 3 * l & 7) << 8;
+        code[l] = digits_of_8(iq1s_codes[rank]) | (h >> 15 ? 0x88888888 : 0);
+    }
+}
+static void expand_iq1_m(const struct lane_block *b, uint32_t code[4])
+{
+    for (int l = 0; l < 4; l++) {
+        uint32_t h = (uint32_t)b->byte[2 * b->g + l / 2] >> l % 2 * 4, rank = (b->word[0] >> 8 * l & 255) | (h & 7)
+                                                                                                                << 8;
+        code[l] = digits_of_8(iq1s_codes[rank]) | (h >> 3 & 1 ? 0x88888888 : 0);
+    }
+}
 static void expand_iq2_xxs(const struct lane_block *b, uint32_t code[4])
 {
     uint32_t signs = with_eighth(b->word[1]);
@@ -160,8 +217,21 @@ static void expand_iq3_s(const struct lane_block *b, uint32_t code[4])
                       .codes = codes_##get, .scale = scale_##scales},
 #define CODEBOOK(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, get, scales)    \
     [DTYPE_##type] = {FIELDS(unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min),                \
-                      .lay = codes_##get, .expand = expand_##name, .scale = scale_##scales},
-static const struct block_layout layouts[DTYPE_COUNT] = {CODE_FORMATS(CODES) CODEBOOK_FORMATS(CODEBOOK)};
+                      .lay = codes_##get, .expand = expand_##name, .scale = scale_##scales, BOOK_##type},
+#define BOOK(table, numbers) .book = table, .entries = sizeof table / sizeof *table - 1, .digits = numbers
+#define BOOK_TQ1_0 .book = NULL
+#define BOOK_IQ1_S BOOK(iq1s_codes, 8)
+#define BOOK_IQ1_M BOOK(iq1s_codes, 8)
+#define BOOK_IQ2_XXS BOOK(iq2xxs_codes, 8)
+#define BOOK_IQ2_XS BOOK(iq2xs_codes, 8)
+#define BOOK_IQ2_S BOOK(iq2s_codes, 8)
+#define BOOK_IQ3_XXS BOOK(iq3xxs_codes, 4)
+#define BOOK_IQ3_S BOOK(iq3s_codes, 4)
+#define FLOATS(type, name, unit, sub, half, n_half, byte, n_byte, low, high, number, offset, has_min, get, scales)     \
+    [DTYPE_##type] = {FIELDS(unit, sub, half, n_half, byte, n_byte, low, high, NULL, offset, has_min),                 \
+                      .codes = codes_##get, .scale = scale_##scales, .element = DTYPE_##number},
+static const struct block_layout layouts[DTYPE_COUNT] = {CODE_FORMATS(CODES) CODEBOOK_FORMATS(CODEBOOK)
+                                                             FLOAT_FORMATS(FLOATS)};
 
 const struct block_layout *block_layout(enum dtype type)
 {
@@ -313,6 +383,17 @@ static void read_block(const struct block_layout *f, const unsigned char *strip,
         f->scale(&b, (int)(k0 % f->unit) / f->sub + i, &out->scale[i], &out->min[i]);
 }
 
+/* Number j of a block */
+static float number(const struct block_layout *f, const struct block *b, int j)
+{
+    float x = (float)b->v[j];
+    if (f->element) {
+        uint8_t code = (uint8_t)b->v[j];
+        dtype_info(f->element)->decode(&code, &x, 1);
+    }
+    return x;
+}
+
 void block_unpack(enum dtype type, const void *strip, int64_t k, int64_t k0, int64_t n, real *dst)
 {
     const struct block_layout *f = block_layout(type);
@@ -321,7 +402,7 @@ void block_unpack(enum dtype type, const void *strip, int64_t k, int64_t k0, int
         for (int lane = 0; lane < STRIP; lane++) {
             read_block(f, strip, k, k0 + at, lane, &b);
             for (int j = 0; j < GRID_BLOCK; j++) {
-                float x = b.scale[j / f->sub] * (float)b.v[j];
+                float x = b.scale[j / f->sub] * number(f, &b, j);
                 dst[(at + j) * STRIP + lane] = f->has_min ? x - b.min[j / f->sub] : x;
             }
         }

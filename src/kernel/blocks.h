@@ -13,15 +13,26 @@
  * words of 32 bits a lane, made by `codes` from the file's block, which `expand` turns into what a plane of 4 bits
  * would have: digit of the codebook in bits 0 … 2, sign in bit 3. In vector l of those are the numbers 8 l + 2 i + p.
  *
- *     iq2_*     word 0: byte l has the (lower bits of the) rank of the group l of 8; word 1: signs
- *     iq3_*     words 0, 1: byte i has the (lower bits of the) rank of group i of 4; word 2: signs
- *     signs     number 8 l + 2 i + p in bit 4 i + l of word p. Where files have only seven signs of eight, the upper
- *               four bits (l of the eighth: the one that makes the signs of its eight even) have iq2_xxs's and
- *               iq3_xxs's scale, and iq2_xs's ninth bits of ranks.
+ *     iq1_*     word 0: byte l has the lower bits of the rank of the group l of 8. The rest is in the record; the sign
+ *               of a code is the direction in which its numbers are moved by 1/8, and what it stands for 8 times as
+ * much iq2_*     word 0: byte l has the (lower bits of the) rank of the group l of 8; word 1: signs iq3_*     words 0,
+ * 1: byte i has the (lower bits of the) rank of group i of 4; word 2: signs signs     number 8 l + 2 i + p in bit 4 i +
+ * l of word p. Where files have only seven signs of eight, the upper four bits (l of the eighth: the one that makes the
+ * signs of its eight even) have iq2_xxs's and iq3_xxs's scale, and iq2_xs's ninth bits of ranks.
+ *
+ * TQ1_0 is kept like one of them: a word of 16 bits has ten digits of base 3, ⌈N 2^16 / 3^10⌉ with N their number, the
+ * first most significant; digit t is (w 3^t mod 2^16) 3 >> 16. Number 2 j + p of 32, block g of 8, is
+ *
+ *     j < 10        digit j of word p of its plane
+ *     j = 10 … 14   digit g of half 1 + 2 (j - 10) + p
+ *     j = 15        digit 8 + g / 5 of half 1 + 2 (g mod 5) + p
+ *
+ * Formats of eight-bit floats have planes like q8_0's and no product on the grid: their range is no small integer's.
  *
  * Activations on a grid: a block of 32 becomes integers A with a = grid · A, grid = 2^(e - 12), where 2^e exceeds every
- * magnitude of the block once rounded to bf16. So |A| <= 4080, and a sum of 32 products A v with |v| <= 128 stays below
- * 2^24: exact in int32 and in f32, in whatever order hardware adds. The product's only roundings are
+ * magnitude of the block once rounded to bf16. So |A| <= 4080, A has at most 8 significant bits, and a sum of 32
+ * products A v with |v| <= 128 stays below 2^24: exact in int32 and in f32, in whatever order hardware adds. The
+ * product's only roundings are
  *
  *     c = fma(scale, p · grid, c), c = fma(-min, s · grid, c)     p = Σ A v, s = Σ A
  *
@@ -51,7 +62,7 @@ struct grid_rows {
 };
 
 /* One output's part of a record and of the planes of its 32 numbers 32 g …; of all planes. */
-enum { MOST_HALVES = 2, MOST_BYTES = 16, MOST_WORDS = 3, MOST_GROUPS = 8 };
+enum { MOST_HALVES = 11, MOST_BYTES = 16, MOST_WORDS = 3, MOST_GROUPS = 8 };
 struct lane_block {
     uint16_t half[MOST_HALVES];
     uint8_t byte[MOST_BYTES];
@@ -77,6 +88,9 @@ struct block_layout {
     /* Codebook formats: a file's block as strips have it; the codes of 32 numbers. */
     void (*lay)(const unsigned char *block, struct laid_block *to);
     void (*expand)(const struct lane_block *b, uint32_t code[4]);
+    enum dtype element;   /* of float formats, else DTYPE_F32 */
+    const uint16_t *book; /* of `entries` groups of `digits` numbers */
+    int entries, digits;
     /* Scale (and minimum, 0 without) of the g-th `sub` numbers of a unit. */
     void (*scale)(const struct lane_block *b, int g, float *scale, float *min);
 };
@@ -90,7 +104,7 @@ static inline int block_code_bits(const struct block_layout *f)
 /* The rows: X(name in enum dtype, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min,
  * codes, scales). blocks.c makes the table of them; each level makes its kernels, with a function of its own for
  * `scales`. */
-#define BLOCK_FORMATS(X) CODE_FORMATS(X) CODEBOOK_FORMATS(X)
+#define BLOCK_FORMATS(X) CODE_FORMATS(X) CODEBOOK_FORMATS(X) /* those with products on the grid */
 #define CODE_FORMATS(X)                                                                                                \
     X(Q4_0, q4_0, 32, 32, 0, 1, 0, 0, 4, 0, NULL, -8, false, after_2, half)                                            \
     X(Q4_1, q4_1, 32, 32, 0, 2, 0, 0, 4, 0, NULL, 0, true, q4_1, half_min)                                             \
@@ -111,11 +125,19 @@ static inline int block_code_bits(const struct block_layout *f)
     X(Q2_0, q2_0, 64, 32, 0, 1, 0, 0, 2, 0, NULL, -1, false, q2_0, half)
 /* half and byte have no meaning here: `codes` lays a block out. */
 #define CODEBOOK_FORMATS(X)                                                                                            \
+    X(IQ1_S, iq1_s, 256, 32, 0, 9, 0, 0, 1, 0, iq1_values, 0, false, iq1_s, iq1_s)                                     \
+    X(IQ1_M, iq1_m, 256, 16, 0, 4, 0, 16, 1, 0, iq1_values, 0, false, iq1_m, iq1_m)                                    \
     X(IQ2_XXS, iq2_xxs, 256, 32, 0, 1, 0, 0, 2, 0, iq2_values, 0, false, iq2_xxs, iq2_xxs)                             \
     X(IQ2_XS, iq2_xs, 256, 16, 0, 1, 0, 8, 2, 0, iq2_values, 0, false, iq2_xs, iq2_xs)                                 \
     X(IQ2_S, iq2_s, 256, 16, 0, 1, 0, 16, 2, 0, iq2_values, 0, false, iq2_s, iq2_s)                                    \
     X(IQ3_XXS, iq3_xxs, 256, 32, 0, 1, 0, 0, 3, 0, iq3_xxs_values, 0, false, iq3_xxs, iq3_xxs)                         \
-    X(IQ3_S, iq3_s, 256, 32, 0, 1, 0, 12, 3, 0, iq3_s_values, 0, false, iq3_s, iq3_s)
+    X(IQ3_S, iq3_s, 256, 32, 0, 1, 0, 12, 3, 0, iq3_s_values, 0, false, iq3_s, iq3_s)                                  \
+    X(TQ1_0, tq1_0, 256, 32, 0, 11, 0, 0, 1, 0, trit_values, 0, false, tq1_0, half)
+/* Numbers that are no integers: the name of their format instead of a table. */
+#define FLOAT_FORMATS(X)                                                                                               \
+    X(F8_E4M3_B32, f8_e4m3_b32, 32, 32, 0, 2, 0, 0, 8, 0, F8_E4M3, 0, false, f8, f32)                                  \
+    X(F8_E4M3_B128, f8_e4m3_b128, 128, 32, 0, 2, 0, 0, 8, 0, F8_E4M3, 0, false, f8, f32)                               \
+    X(F8_E5M2_B32, f8_e5m2_b32, 32, 32, 0, 2, 0, 0, 8, 0, F8_E5M2, 0, false, f8, f32)
 
 /* NULL: the format has none. */
 const struct block_layout *block_layout(enum dtype type);

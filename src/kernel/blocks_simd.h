@@ -1,318 +1,57 @@
 /* Block-quantized products over simd16.h; blocks.c is the definition, blocks.h says how strips lie. Included once by
- * each level's file, which says how large a tile its registers hold: GRID_ROWS, GRID_STRIPS and FEW_STRIPS.
+ * each level's file, which says how large a tile its registers hold: GRID_ROWS, GRID_STRIPS and MAX_STRIPS. GRID_ONLY:
+ * products on the grid alone; CODEBOOKS_ONLY: codebook formats alone.
  *
  * Up to FEW rows, codes become integers (or floats) in registers. For more rows a panel of PANEL_K numbers of k of one
  * or two strips is unpacked into the first-level cache, and all rows pass over it. */
 #ifndef CADRE_KERNEL_BLOCKS_SIMD_H
 #define CADRE_KERNEL_BLOCKS_SIMD_H
 
+#ifdef __AVX512VBMI__
+#include "kernel/codebooks_vbmi.h"
+#else
+#include "kernel/codebooks_simd.h"
+#endif
 #include "kernel/block_codes.h"
-#include "kernel/tile_simd.h"
-#include "tensor/format/scales.h"
+#include "kernel/scales_simd.h"
 
 enum { PANEL_K = 256, AHEAD = 4096 /* bytes that few rows prefetch ahead */ };
 
-/* ---- 32 words of 16 bits: number p of 16 pairs in word 2 · lane + p */
-
-#ifdef __AVX512F__
-
-INLINE i16 w_add(i16 a, i16 b)
-{
-    return _mm512_add_epi16(a, b);
-}
-INLINE i16 w_dot(i16 sum, i16 a, i16 b) /* sum += a0 b0 + a1 b1 */
-{
-#ifdef __AVX512VNNI__
-    /* As the intrinsic; around that gcc 12 copies every sum of a tile twice. */
-    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
-    return sum;
-#else
-    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
-#endif
-}
-INLINE i16 w_low_bytes(i16 x)
-{
-    return _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8);
-}
-INLINE i16 w_high_bytes(i16 x)
-{
-    return _mm512_srai_epi16(x, 8);
-}
-/* A table is looked up by the low five bits of a word: a code's neighbour bits do no harm when it repeats. */
-INLINE i16 w_table(const int8_t value[16])
-{
-    int16_t word[32];
-    for (int i = 0; i < 32; i++)
-        word[i] = value[i % 16];
-    return i_load(word);
-}
-INLINE i16 w_codes(i16 x, int bits, int i, i16 table)
-{
-    (void)bits;
-    return _mm512_permutexvar_epi16(_mm512_srli_epi16(x, (unsigned)(bits * i)), table);
-}
-INLINE i16 i_srl(i16 x, int n)
-{
-    return _mm512_srl_epi32(x, _mm_cvtsi32_si128(n));
-}
-INLINE i16 i_sra(i16 x, int n)
-{
-    return _mm512_srai_epi32(x, (unsigned)n);
-}
-INLINE i16 i_load_u8(const void *p)
-{
-    return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
-}
-INLINE i16 i_load_u16(const void *p)
-{
-    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(p));
-}
-INLINE v16 v_from_int(i16 x)
-{
-    return _mm512_cvtepi32_ps(x);
-}
-INLINE int i_largest(i16 x)
-{
-    return _mm512_reduce_max_epi32(x);
-}
-INLINE int i_total(i16 x)
-{
-    return _mm512_reduce_add_epi32(x);
-}
-INLINE i16 v_round(v16 x)
-{
-    return _mm512_cvtps_epi32(x);
-}
-INLINE void i_store_words(int16_t *p, i16 x)
-{
-    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(x));
-}
-
-#else
-
-INLINE i16 w_add(i16 a, i16 b)
-{
-    return (i16){_mm256_add_epi16(a.lo, b.lo), _mm256_add_epi16(a.hi, b.hi)};
-}
-INLINE i16 w_dot(i16 sum, i16 a, i16 b)
-{
-    return (i16){_mm256_add_epi32(sum.lo, _mm256_madd_epi16(a.lo, b.lo)),
-                 _mm256_add_epi32(sum.hi, _mm256_madd_epi16(a.hi, b.hi))};
-}
-INLINE i16 w_low_bytes(i16 x)
-{
-    return (i16){_mm256_srai_epi16(_mm256_slli_epi16(x.lo, 8), 8), _mm256_srai_epi16(_mm256_slli_epi16(x.hi, 8), 8)};
-}
-INLINE i16 w_high_bytes(i16 x)
-{
-    return (i16){_mm256_srai_epi16(x.lo, 8), _mm256_srai_epi16(x.hi, 8)};
-}
-/* Bytes are looked up, raised by 128 so that the upper byte of a word can stay 0. */
-INLINE i16 w_table(const int8_t value[16])
-{
-    uint8_t byte[32];
-    for (int i = 0; i < 32; i++)
-        byte[i] = (uint8_t)(value[i % 16] + 128);
-    return (i16){_mm256_loadu_si256((const __m256i *)(const void *)byte),
-                 _mm256_loadu_si256((const __m256i *)(const void *)byte)};
-}
-INLINE __m256i half_codes(__m256i x, int bits, int i, __m256i table)
-{
-    __m256i code = _mm256_and_si256(_mm256_srli_epi16(x, bits * i), _mm256_set1_epi16((short)((1 << bits) - 1)));
-    code = _mm256_or_si256(code, _mm256_set1_epi16((short)0x8000)); /* looks up 0 for the upper byte */
-    return _mm256_sub_epi16(_mm256_shuffle_epi8(table, code), _mm256_set1_epi16(128));
-}
-INLINE i16 w_codes(i16 x, int bits, int i, i16 table)
-{
-    return (i16){half_codes(x.lo, bits, i, table.lo), half_codes(x.hi, bits, i, table.hi)};
-}
-INLINE i16 i_srl(i16 x, int n)
-{
-    __m128i count = _mm_cvtsi32_si128(n);
-    return (i16){_mm256_srl_epi32(x.lo, count), _mm256_srl_epi32(x.hi, count)};
-}
-INLINE i16 i_sra(i16 x, int n)
-{
-    return (i16){_mm256_srai_epi32(x.lo, n), _mm256_srai_epi32(x.hi, n)};
-}
-INLINE i16 i_load_u8(const void *p)
-{
-    __m128i x = _mm_loadu_si128(p);
-    return (i16){_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))};
-}
-INLINE i16 i_load_u16(const void *p)
-{
-    return (i16){_mm256_cvtepu16_epi32(_mm_loadu_si128(p)),
-                 _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1))};
-}
-INLINE v16 v_from_int(i16 x)
-{
-    return (v16){_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)};
-}
-INLINE int i_largest(i16 x)
-{
-    __m256i h = _mm256_max_epi32(x.lo, x.hi);
-    __m128i q = _mm_max_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-    q = _mm_max_epi32(q, _mm_shuffle_epi32(q, 0x4e));
-    return _mm_cvtsi128_si32(_mm_max_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
-}
-INLINE int i_total(i16 x)
-{
-    __m256i h = _mm256_add_epi32(x.lo, x.hi);
-    __m128i q = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1)));
-}
-INLINE void i_store_words(int16_t *p, i16 x)
-{
-    __m256i mixed = _mm256_packs_epi32(x.lo, x.hi);
-    _mm256_storeu_si256((__m256i *)(void *)p, _mm256_permute4x64_epi64(mixed, 0xd8));
-}
-INLINE i16 v_round(v16 x)
-{
-    return (i16){_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)};
-}
-
-#endif
-
-INLINE i16 w_pair(const int16_t *p)
-{
-    int both;
-    memcpy(&both, p, sizeof both);
-    return i_set1(both);
-}
-
-#include "kernel/codebooks_simd.h"
-
-/* ---- scales of 16 outputs, by the names of BLOCK_FORMATS */
-
-struct scales {
-    v16 scale, min;
-};
-typedef struct scales scales_fn(const char *half, const char *byte, const char *plane, int g);
-
-INLINE i16 byte_at(const char *byte, int i)
-{
-    return i_load_u8(byte + i * STRIP);
-}
-INLINE i16 bits_at32(i16 x, int shift, int mask)
-{
-    return i_and(i_srl(x, shift), i_set1(mask));
-}
-INLINE struct scales scales_half(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)byte, (void)g, (void)plane;
-    return (struct scales){v_load_f16(half), v_set1(0)};
-}
-INLINE struct scales scales_half_min(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)byte, (void)g, (void)plane;
-    v16 m = v_load_f16(half + STRIP * 2);
-    return (struct scales){v_load_f16(half), v_from_bits(i_xor(v_bits(m), i_set1((int)0x80000000u)))};
-}
-INLINE struct scales scales_e8m0(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)half, (void)g, (void)plane;
-    i16 e = byte_at(byte, 0), one = i_set1(1);
-    v16 usual = v_from_bits(i_shl(i_add(e, i_set1(-1)), 23)); /* e8m0_half */
-    v16 zero = v_from_bits(i_set1(0x00200000)), first = v_from_bits(i_set1(0x00400000));
-    v16 ef = v_from_int(e);
-    v16 least = v_select(v_less(ef, v_from_int(one)), zero, first);
-    return (struct scales){v_select(v_less(ef, v_set1(2)), least, usual), v_set1(0)};
-}
-/* Integers times the halves of the super-block */
-INLINE struct scales scaled(const char *half, i16 scale)
-{
-    return (struct scales){v_mul(v_load_f16(half), v_from_int(scale)), v_set1(0)};
-}
-INLINE struct scales scaled_min(const char *half, i16 scale, i16 min)
-{
-    return (struct scales){v_mul(v_load_f16(half), v_from_int(scale)),
-                           v_mul(v_load_f16(half + STRIP * 2), v_from_int(min))};
-}
-INLINE struct scales scales_q2_k(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)plane;
-    i16 x = byte_at(byte, g);
-    return scaled_min(half, i_and(x, i_set1(15)), i_shr(x, 4));
-}
-INLINE struct scales scales_q3_k(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)plane;
-    i16 low = bits_at32(byte_at(byte, g % 8), g / 8 * 4, 15);
-    i16 high = i_shl(bits_at32(byte_at(byte, 8 + g % 4), g / 4 * 2, 3), 4);
-    return scaled(half, i_add(i_or(low, high), i_set1(-32)));
-}
-INLINE struct scales scales_q4_k(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)plane;
-    if (g < 4)
-        return scaled_min(half, i_and(byte_at(byte, g), i_set1(63)), i_and(byte_at(byte, g + 4), i_set1(63)));
-    i16 low = byte_at(byte, g + 4), s = byte_at(byte, g - 4), m = byte_at(byte, g);
-    return scaled_min(half, i_or(i_and(low, i_set1(15)), i_shl(i_shr(s, 6), 4)),
-                      i_or(i_shr(low, 4), i_shl(i_shr(m, 6), 4)));
-}
-INLINE struct scales scales_q6_k(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)plane;
-    return (struct scales){v_mul(v_load_f16(half), v_load_i8(byte + g * STRIP)), v_set1(0)};
-}
-INLINE struct scales scales_iq4_xs(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)plane;
-    i16 low = bits_at32(byte_at(byte, g / 2), g % 2 * 4, 15);
-    i16 high = i_shl(bits_at32(i_load_u16(half + STRIP * 2), 2 * g, 3), 4);
-    return scaled(half, i_add(i_or(low, high), i_set1(-32)));
-}
-INLINE struct scales scales_ue4m3(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)half, (void)plane;
-    i16 x = byte_at(byte, g), e = bits_at32(x, 3, 15), m = i_and(x, i_set1(7));
-    m16 small = v_less(v_from_int(e), v_set1(1));
-    m = i_select(small, m, i_or(m, i_set1(8)));
-    v16 power = v_from_bits(i_shl(i_add(i_select(small, i_set1(1), e), i_set1(116)), 23));
-    m16 none = v_less(v_set1(126), v_select(v_less(v_from_int(x), v_set1(128)), v_from_int(x), v_set1(0))); /* 127 */
-    return (struct scales){v_select(none, v_set1(0), v_mul(v_from_int(m), power)), v_set1(0)};
-}
-/* d (1/2 + s) · factor */
-INLINE struct scales scales_iq(const char *half, i16 s, float factor)
-{
-    v16 d = v_mul(v_load_f16(half), v_add(v_set1(0.5f), v_from_int(s)));
-    return (struct scales){v_mul(d, v_set1(factor)), v_set1(0)};
-}
-INLINE struct scales scales_iq2_xxs(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)byte, (void)g;
-    return scales_iq(half, i_shr(i_load(plane + PLANE_BYTES), 28), 0.25f);
-}
-INLINE struct scales scales_iq2_xs(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)plane;
-    return scales_iq(half, bits_at32(byte_at(byte, g / 2), g % 2 * 4, 15), 0.25f);
-}
-INLINE struct scales scales_iq2_s(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)plane;
-    return scales_iq(half, bits_at32(byte_at(byte, 8 + g / 2), g % 2 * 4, 15), 0.25f);
-}
-INLINE struct scales scales_iq3_xxs(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)byte, (void)g;
-    return scales_iq(half, i_shr(i_load(plane + 2 * PLANE_BYTES), 28), 0.5f);
-}
-INLINE struct scales scales_iq3_s(const char *half, const char *byte, const char *plane, int g)
-{
-    (void)plane;
-    return scales_iq(half, bits_at32(byte_at(byte, 8 + g / 2), g % 2 * 4, 15), 2);
-}
-
 /* ---- a format as constants of its functions */
+
+/* Eight-bit floats from the upper bytes of lanes. */
+typedef v16 floats_fn(i16 x);
+/* `exponent` bits of exponent: the bits moved to their place in an f32, with its bias. Numbers below `least` come out
+ * as least/2 + x/2 there, as f32 has a leading one. */
+INLINE v16 small_floats(i16 x, int exponent, float least)
+{
+    int bias = 127 - ((1 << (exponent - 1)) - 1);
+    i16 bits = i_add(i_shr(i_and(x, i_set1(0x7f000000)), 8 - exponent), i_set1(bias << 23));
+    v16 f = v_from_bits(bits), one = v_set1(least);
+    return v_select(v_less(f, one), v_sub(v_add(f, f), one), f);
+}
+INLINE v16 with_sign(v16 f, i16 x)
+{
+    return v_from_bits(i_or(v_bits(f), i_and(x, i_set1((int)0x80000000u))));
+}
+INLINE v16 floats_F8_E4M3(i16 x)
+{
+    v16 f = small_floats(x, 4, 0x1p-6f);
+    return with_sign(v_select(v_less(v_set1(448), f), v_from_bits(i_set1(0x7fc00000)), f), x); /* 480: NaN */
+}
+INLINE v16 floats_F8_E5M2(i16 x)
+{
+    v16 f = small_floats(x, 5, 0x1p-14f);
+    v16 none = v_from_bits(i_or(v_bits(f), i_set1(0x7f800000)));
+    return with_sign(v_select(v_less(v_set1(57344), f), none, f), x); /* 2^16 and above: infinity, NaN */
+}
 
 struct block_format {
     int unit, sub, n_half, n_byte, low, high;
     bool has_min;
     scales_fn *scales;
     expand_fn *expand; /* codebook formats */
+    floats_fn *floats; /* float formats */
 };
 INLINE int code_bits(struct block_format f)
 {
@@ -323,9 +62,16 @@ INLINE int code_bits(struct block_format f)
 struct tables {
     i16 low, high;   /* words */
     v16 lowf, highf; /* floats */
+    const struct book *book;
 };
 
-static struct tables tables_of(const struct block_layout *f)
+#ifndef __AVX512VBMI__
+struct book {
+    char none;
+};
+#endif
+
+static struct tables tables_of(const struct block_layout *f, struct book *book)
 {
     int8_t low[16] = {0}, high[16] = {0};
     float lowf[16], highf[16];
@@ -339,7 +85,10 @@ static struct tables tables_of(const struct block_layout *f)
         lowf[i] = low[i];
         highf[i] = high[i];
     }
-    return (struct tables){w_table(low), w_table(high), v_load(lowf), v_load(highf)};
+#ifdef __AVX512VBMI__
+    open_book(book, f->book, f->entries, f->digits);
+#endif
+    return (struct tables){w_table(low), w_table(high), v_load(lowf), v_load(highf), book};
 }
 
 INLINE int record_bytes(struct block_format f)
@@ -374,13 +123,14 @@ struct codes {
     const char *plane;
     i16 code[4];
 };
-INLINE struct codes codes_at(struct block_format f, const char *strip, const char *plane, int64_t k0)
+INLINE struct codes codes_at(struct block_format f, const struct tables *t, const char *strip, const char *plane,
+                             int64_t k0)
 {
     struct codes c;
     c.plane = plane;
     const char *half = record_of(f, strip, k0);
     if (f.expand)
-        f.expand(c.code, half, half + f.n_half * STRIP * 2, plane, (int)(k0 % f.unit) / GRID_BLOCK);
+        f.expand(c.code, t->book, half, half + f.n_half * STRIP * 2, plane, (int)(k0 % f.unit) / GRID_BLOCK);
     return c;
 }
 /* Codes j, in bits from code_bits · (j % (16 / code_bits)) of both words on. */
@@ -407,6 +157,8 @@ INLINE i16 pair_words(struct block_format f, const struct tables *t, const struc
 /* Number 2 j + p of 32 as floats. */
 INLINE v16 number_floats(struct block_format f, const struct tables *t, const struct codes *c, int j, int p)
 {
+    if (f.floats)
+        return f.floats(i_shl(i_load(c->plane + j / 2 * PLANE_BYTES), 24 - 8 * (2 * p + j % 2)));
     if (f.low == 8)
         return v_from_int(i_sra(i_shl(i_load(c->plane + j / 2 * PLANE_BYTES), 24 - 8 * (2 * p + j % 2)), 24));
 #ifdef __AVX512F__
@@ -431,6 +183,7 @@ INLINE void prefetch_planes(struct block_format f, const char *plane)
 
 /* ---- activations on a grid */
 
+#ifndef CODEBOOKS_ONLY
 static void to_grid(const float *x, int64_t n, int16_t *q, float *grid, float *sum)
 {
     for (int64_t b = 0; b < n / GRID_BLOCK; b++, x += GRID_BLOCK, q += GRID_BLOCK, sum += 2) {
@@ -449,6 +202,7 @@ static void to_grid(const float *x, int64_t n, int16_t *q, float *grid, float *s
         }
     }
 }
+#endif
 
 /* One product of a format's tiles: what its functions take. */
 struct grid_job {
@@ -482,7 +236,7 @@ INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f
     const char *plane = planes_of(f, d.strip, d.k);
     for (int64_t k0 = 0; k0 < d.k; k0 += GRID_BLOCK, plane += plane_bytes(f)) {
         prefetch_planes(f, plane);
-        struct codes codes = codes_at(f, d.strip, plane, k0);
+        struct codes codes = codes_at(f, &t, d.strip, plane, k0);
         UNROLL for (int g = 0; g < GRID_BLOCK / f.sub; g++)
         {
             i16 p[GEMM_FEW];
@@ -523,7 +277,7 @@ INLINE void few_f32(int rows, int strips, const struct grid_job *job, struct blo
         UNROLL for (int i = 0; i < strips; i++)
         {
             prefetch_planes(f, plane + i * strip_bytes);
-            codes[i] = codes_at(f, d.strip + i * strip_bytes, plane + i * strip_bytes, k0);
+            codes[i] = codes_at(f, &t, d.strip + i * strip_bytes, plane + i * strip_bytes, k0);
         }
         for (int g = 0; g < GRID_BLOCK / f.sub; g++) {
             struct scales s[MAX_STRIPS];
@@ -553,10 +307,11 @@ INLINE void few_f32(int rows, int strips, const struct grid_job *job, struct blo
 INLINE void unpack_floats(const struct block_layout *layout, const char *strip, int64_t k, int64_t k0, int64_t n,
                           float *dst, struct block_format f)
 {
-    struct tables t = tables_of(layout);
+    struct book book;
+    struct tables t = tables_of(layout, &book);
     const char *plane = planes_of(f, strip, k) + k0 / GRID_BLOCK * plane_bytes(f);
     for (int64_t end = k0 + n; k0 < end; k0 += GRID_BLOCK, plane += plane_bytes(f)) {
-        struct codes codes = codes_at(f, strip, plane, k0);
+        struct codes codes = codes_at(f, &t, strip, plane, k0);
         for (int g = 0; g < GRID_BLOCK / f.sub; g++) {
             struct scales s = scales_at(f, strip, plane, k0, g);
             UNROLL for (int j = 0; j < f.sub; j++, dst += STRIP)
@@ -592,7 +347,7 @@ INLINE void unpack_panel(const struct tables *tables, const char *strip, int64_t
             if (f.has_min)
                 v_store(min, s.min);
         }
-        struct codes codes = codes_at(f, strip, plane, k0);
+        struct codes codes = codes_at(f, &t, strip, plane, k0);
         UNROLL for (int j = 0; j < GRID_BLOCK / 2; j++, w += 2 * STRIP) i_store(w, pair_words(f, &t, &codes, j));
     }
 }
@@ -723,7 +478,8 @@ static void few_rows(int64_t m, const struct grid_job *job, grid_fn *const fn[3]
 static void grid_product(const struct block_layout *f, int64_t m, int64_t n_valid, struct grid_job d,
                          int64_t strip_bytes, grid_fn *const few[3], unpack_panel_fn *unpack)
 {
-    struct tables t = tables_of(f);
+    struct book book;
+    struct tables t = tables_of(f, &book);
     struct panel p;
     d.t = &t;
     int64_t k = d.k;
@@ -777,14 +533,28 @@ static void grid_product(const struct block_layout *f, int64_t m, int64_t n_vali
     }
 #endif
 
-#define BLOCK_CONSTANTS(name, unit, sub, n_half, n_byte, low, high, has_min, scales, expand)                           \
-    static const struct block_format block_##name = {unit, sub, n_half, n_byte, low, high, has_min, scales, expand};
+#define BLOCK_CONSTANTS(name, unit, sub, n_half, n_byte, low, high, has_min, scales, expand, floats)                   \
+    static const struct block_format block_##name = {unit, sub,     n_half, n_byte, low,                               \
+                                                     high, has_min, scales, expand, floats};
 #define CODES(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales)     \
-    BLOCK_CONSTANTS(name, unit, sub, n_half, n_byte, low, high, has_min, scales_##scales, NULL)
+    BLOCK_CONSTANTS(name, unit, sub, n_half, n_byte, low, high, has_min, scales_##scales, NULL, NULL)
 #define CODEBOOK(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales)  \
-    BLOCK_CONSTANTS(name, unit, sub, n_half, n_byte, low, high, has_min, scales_##scales, expand_##name)
+    BLOCK_CONSTANTS(name, unit, sub, n_half, n_byte, low, high, has_min, scales_##scales, expand_##name, NULL)
+#define FLOATS(type, name, unit, sub, half, n_half, byte, n_byte, low, high, number, offset, has_min, codes, scales)   \
+    BLOCK_CONSTANTS(name, unit, sub, n_half, n_byte, low, high, has_min, scales_##scales, NULL, floats_##number)
+#ifndef CODEBOOKS_ONLY
 CODE_FORMATS(CODES)
+#ifndef GRID_ONLY
+FLOAT_FORMATS(FLOATS)
+#endif
+#endif
 CODEBOOK_FORMATS(CODEBOOK)
+
+#ifdef CODEBOOKS_ONLY
+#define LEVEL_FORMATS CODEBOOK_FORMATS
+#else
+#define LEVEL_FORMATS BLOCK_FORMATS
+#endif
 
 #define GRID_FUNCTIONS(type, name, ...)                                                                                \
     FEW_FN(name, 1)                                                                                                    \
@@ -802,9 +572,11 @@ CODEBOOK_FORMATS(CODEBOOK)
         struct grid_job d = {.k = k, .a = *a, .strip = b, .c = c, .ldc = ldc};                                         \
         grid_product(block_layout(DTYPE_##type), m, n_valid, d, strip_bytes_of(block_##name, k), few, panel_##name);   \
     }
-BLOCK_FORMATS(GRID_FUNCTIONS)
+LEVEL_FORMATS(GRID_FUNCTIONS)
 
 #define SET_GRID(type, name, ...) k->gemm_grid[DTYPE_##type] = grid_##name;
+
+#ifndef CODEBOOKS_ONLY
 
 static void set_grid(struct kernels *k)
 {
@@ -812,7 +584,11 @@ static void set_grid(struct kernels *k)
     k->to_grid = to_grid;
 }
 
+#endif
+
 #ifndef GRID_ONLY
+
+#ifndef CODEBOOKS_ONLY
 
 /* ---- packing: of 32 codes the even ones and the odd ones side by side, b bits each */
 
@@ -912,6 +688,7 @@ INLINE void put_strip_simd(unsigned char *strip, const unsigned char *rows, int6
         put_strip_simd(strip, rows, k, dtype_info(DTYPE_##type)->bytes, block_##name, half, byte, codes_##codes);      \
     }
 CODE_FORMATS(PUT_STRIP)
+FLOAT_FORMATS(PUT_STRIP)
 
 INLINE void put_laid_strip(unsigned char *strip, const unsigned char *rows, int64_t k, int64_t bytes,
                            struct block_format f, void (*lay)(const unsigned char *, struct laid_block *))
@@ -936,10 +713,13 @@ INLINE void put_laid_strip(unsigned char *strip, const unsigned char *rows, int6
     }
 CODEBOOK_FORMATS(PUT_LAID_STRIP)
 
+#endif
+
 static void f32_product(const struct block_layout *f, int64_t m, int64_t n_valid, struct grid_job d,
                         int64_t strip_bytes, grid_fn *const few[3], grid_fn *const wide[3])
 {
-    struct tables t = tables_of(f);
+    struct book book;
+    struct tables t = tables_of(f, &book);
     d.t = &t;
     for (int64_t n = 0, step; n < n_valid; n += step, d.strip += step / STRIP * strip_bytes, d.c += step) {
         int64_t left = n_valid - n;
@@ -964,18 +744,37 @@ static void f32_product(const struct block_layout *f, int64_t m, int64_t n_valid
     {                                                                                                                  \
         unpack_floats(block_layout(DTYPE_##type), strip, k, k0, n, dst, block_##name);                                 \
     }
-BLOCK_FORMATS(F32_FUNCTIONS)
+LEVEL_FORMATS(F32_FUNCTIONS)
+#ifndef CODEBOOKS_ONLY
+FLOAT_FORMATS(F32_FUNCTIONS)
+#endif
 
 #define SET_F32(type, name, ...)                                                                                       \
     k->gemm_few[DTYPE_##type] = f32_##name;                                                                            \
-    k->unpack[DTYPE_##type] = unpack_##name;                                                                           \
-    k->put_strip[DTYPE_##type] = put_strip_##name;
+    k->unpack[DTYPE_##type] = unpack_##name;
+
+#ifdef CODEBOOKS_ONLY
+
+static void set_codebooks(struct kernels *k)
+{
+    CODEBOOK_FORMATS(SET_F32)
+    CODEBOOK_FORMATS(SET_GRID)
+}
+
+#else
+
+#define SET_PUT_STRIP(type, name, ...) k->put_strip[DTYPE_##type] = put_strip_##name;
 
 static void set_blocks(struct kernels *k)
 {
     BLOCK_FORMATS(SET_F32)
+    FLOAT_FORMATS(SET_F32)
+    BLOCK_FORMATS(SET_PUT_STRIP)
+    FLOAT_FORMATS(SET_PUT_STRIP)
     set_grid(k);
 }
+
+#endif
 
 #endif
 

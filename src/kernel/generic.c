@@ -346,6 +346,7 @@ static void delta_step(int64_t dk, int64_t n, real *s, int64_t ld, real decay, r
         block_unpack(DTYPE_##type, strip, k, k0, n, dst);                                                              \
     }
 BLOCK_FORMATS(UNPACK)
+FLOAT_FORMATS(UNPACK)
 #define PUT_STRIP_ENTRY(type, name, ...) [DTYPE_##type] = put_strip_##name,
 #define PUT_STRIP(type, name, ...)                                                                                     \
     static void put_strip_##name(unsigned char *strip, const unsigned char *rows, int64_t k)                           \
@@ -353,6 +354,7 @@ BLOCK_FORMATS(UNPACK)
         block_put_strip(DTYPE_##type, strip, rows, STRIP, k);                                                          \
     }
 BLOCK_FORMATS(PUT_STRIP)
+FLOAT_FORMATS(PUT_STRIP)
 #ifndef CADRE_F64
 #define GRID_ENTRY(type, name, ...) [DTYPE_##type] = grid_##name,
 #define GRID(type, name, ...)                                                                                          \
@@ -369,8 +371,8 @@ void kernels_init_generic(struct kernels *k)
     *k = (struct kernels){
         .isa = ISA_GENERIC,
         .gemm_f32 = gemm_f32,
-        .put_strip = {BLOCK_FORMATS(PUT_STRIP_ENTRY)},
-        .unpack = {BLOCK_FORMATS(UNPACK_ENTRY)},
+        .put_strip = {BLOCK_FORMATS(PUT_STRIP_ENTRY) FLOAT_FORMATS(PUT_STRIP_ENTRY)},
+        .unpack = {BLOCK_FORMATS(UNPACK_ENTRY) FLOAT_FORMATS(UNPACK_ENTRY)},
         .pack_f32 = pack_f32,
         .rows_f32 = rows_f32,
 #ifndef CADRE_F64

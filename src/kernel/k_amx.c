@@ -6,44 +6,26 @@
  *      tile 0   tile 1      tile 4: A, first 16 rows
  *      tile 2   tile 3      tile 5: A, second 16 rows
  *
- * Tiles are configured at the start of a call and released at its end: a thread that leaves carries no tile state.
- * With CADRE_AMX_MODEL the instructions come from a model in C, the header that it names, so that this file is tested
- * where there is no AMX. */
+ * Tiles are configured at the start of a call and released at its end: a thread that leaves carries no tile state. */
 #include <string.h>
 
+#include "kernel/amx.h"
 #include "kernel/kernel.h"
 
-#ifdef CADRE_AMX_MODEL
-#include CADRE_AMX_MODEL
-#else
-#include <immintrin.h>
-#endif
-
 enum {
-    GROUP = 16, /* rows of a tile */
-    STEP = 32,  /* k of a tile */
-    ROW_BYTES = 64,
+    GROUP = TILE_HEIGHT, /* rows of a tile */
+    STEP = 32,           /* k of a tile */
+    ROW_BYTES = TILE_WIDTH,
     K_BLOCK = 512 /* two strips of it stay in L1 while all rows pass */
-};
-
-/* What LDTILECFG reads. */
-struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
 };
 
 /* Tiles for row groups of `first` and `second` rows; 0: the group does not exist. */
 static void configure(int first, int second)
 {
-    struct tile_config config = {.palette = 1};
-    const int rows[8] = {first, first, second, second, first, second, STEP / 2, STEP / 2};
-    for (int i = 0; i < 8; i++) {
-        config.rows[i] = (uint8_t)rows[i];
-        config.row_bytes[i] = rows[i] ? ROW_BYTES : 0;
-    }
-    __asm__ volatile("" : : "m"(config) : "memory"); /* gcc 12 takes it that only 8 of the 64 bytes are read */
-    _tile_loadconfig(&config);
+    const int rows[TILE_COUNT] = {first, first, second, second, first, second, STEP / 2, STEP / 2};
+    const int row_bytes[TILE_COUNT] = {ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES,
+                                       ROW_BYTES, ROW_BYTES, ROW_BYTES, ROW_BYTES};
+    tile_shapes(rows, row_bytes);
 }
 
 /* Up to 32 rows and two strips of a product. */
@@ -95,6 +77,7 @@ static void add_tail(const struct block *p, int64_t k0)
         memcpy(a[i], p->a + i * p->lda + k0, even * sizeof **a);
     for (int s = 0; s < p->strips; s++)
         memcpy(b[s], p->b + s * p->strip + k0 * STRIP, even * STRIP * sizeof ****b);
+    tile_memory();
     ADD_STEP(a[0], a[GROUP], ROW_BYTES, b[0], b[1]);
 }
 
@@ -109,6 +92,7 @@ static void multiply(const struct block *p)
         for (int i = 0; i < rows; i++)
             memcpy(edge[i], p->c + i * p->ldc, (size_t)p->n * sizeof *p->c);
     }
+    tile_memory();
     if (p->accumulate)
         EACH_SUM(SUM_LOAD);
     else

@@ -1,5 +1,6 @@
 /* The kernel table: one pointer per inner loop, filled once. Generic C fills every pointer and is the definition;
- * AVX2, AVX-512 (with BF16 where the processor has it) and AMX then overwrite what they do faster, in ascending order.
+ * AVX2, AVX-512 (with VNNI and BF16 where the processor has them) and AMX then overwrite what they do faster, in
+ * ascending order.
  *
  * Results are the same bytes on every level, for every number of rows and threads:
  *   - a product accumulates each output in its own lane, c = fma(a[k], b[k], c) for k = 0, 1, … (generic: fma());
@@ -102,8 +103,10 @@ void kernels_init_generic(struct kernels *k);
 void kernels_init_avx2(struct kernels *k);
 void kernels_init_avx512(struct kernels *k);
 void kernels_init_avx512vnni(struct kernels *k);
+void kernels_init_avx512vbmi(struct kernels *k);
 void kernels_init_avx512bf16(struct kernels *k);
 void kernels_init_amx(struct kernels *k);
+void kernels_init_amxblocks(struct kernels *k);
 #endif
 
 #endif

@@ -1,8 +1,8 @@
 /* Weight matrices repacked once into strips of 16 outputs, for inference. f32, f16, bf16 (kernel.h) and the block
- * formats (blocks.h) have layouts made for their kernels. Every other format keeps its file bytes: a strip is cut into
- * pieces of PIECE_K numbers of k, and a piece holds the blocks of its first row, of its second, … of its 16th.
- * For many rows of f32 activations the latter two are decoded a piece at a time into an f32 strip in cache, which all
- * rows share. */
+ * formats (blocks.h) have layouts made for their kernels. Eight-bit floats without scales and int4 keep their file
+ * bytes: a strip is cut into pieces of PIECE_K numbers of k, and a piece holds the blocks of its first row, of its
+ * second, … of its 16th. For many rows of f32 activations the latter two are decoded a piece at a time into an f32
+ * strip in cache, which all rows share. */
 #ifndef CADRE_KERNEL_PACKED_H
 #define CADRE_KERNEL_PACKED_H
 

@@ -399,7 +399,7 @@ cadre_err sampler_init(struct sampler *s, struct domain *domains, int n_domains,
     rng_seed(&s->rng, seed);
     for (int i = 0; i < n_domains; i++) {
         struct domain *d = &domains[i];
-        d->n_train = d->file.n - (int64_t)(heldout * (double)d->file.n);
+        d->n_train = d->weight > 0 ? d->file.n - (int64_t)(heldout * (double)d->file.n) : 0;
         d->n_windows = d->n_heldout = 0;
         TRY(cut_windows(d, sequence, err));
         CHECK(err, d->n_windows > 0 || d->weight <= 0, CADRE_E_ARG,

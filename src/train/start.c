@@ -38,11 +38,20 @@ static const struct param *find(const struct model *m, const char *name)
     return NULL;
 }
 
+/* Files of some families hold the output matrix of a tied model once more. */
+static bool is_tied_copy(const struct model *m, const struct model *from, const struct param *p)
+{
+    const struct param *embedding = find(from, "token_embd.weight");
+    return m->spec.tied && strcmp(p->name, "output.weight") == 0 && embedding &&
+           tensor_count(&embedding->t) == tensor_count(&p->t) &&
+           memcmp(embedding->t.x, p->t.x, (size_t)tensor_count(&p->t) * sizeof *p->t.x) == 0;
+}
+
 static cadre_err copy_all(struct model *m, const struct model *from, const char *path, cadre_error *err)
 {
     for (int64_t i = 0; i < from->n_params; i++)
-        CHECK(err, find(m, from->params[i].name), CADRE_E_ARG, "%s: has '%s', which [model] does not describe", path,
-              from->params[i].name);
+        CHECK(err, find(m, from->params[i].name) || is_tied_copy(m, from, &from->params[i]), CADRE_E_ARG,
+              "%s: has '%s', which [model] does not describe", path, from->params[i].name);
     for (int64_t i = 0; i < m->n_params; i++) {
         struct param *to = &m->params[i];
         const struct param *p = find(from, to->name);

@@ -8,15 +8,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #include "tensor/dtype.h"
 
-static struct {
+/* Of a thread, as in the processor. */
+static _Thread_local struct {
     int configured;
     uint8_t rows[8];
     uint16_t row_bytes[8];
     unsigned char data[8][16][64];
 } amx;
+
+/* Products of tiles that this thread made. */
+static _Thread_local int64_t amx_products;
 
 static inline void amx_require(int ok, const char *what)
 {
@@ -26,7 +33,7 @@ static inline void amx_require(int ok, const char *what)
     }
 }
 
-static inline void _tile_loadconfig(const void *memory)
+static inline void amx_loadconfig(const void *memory)
 {
     const unsigned char *m = memory;
     amx_require(m[0] == 1 && m[1] == 0, "palette or start row");
@@ -46,7 +53,7 @@ static inline void _tile_loadconfig(const void *memory)
     }
 }
 
-static inline void _tile_release(void)
+static inline void amx_release(void)
 {
     memset(&amx, 0, sizeof amx);
 }
@@ -56,13 +63,13 @@ static inline void amx_use(int tile)
     amx_require(amx.configured && tile < 8 && amx.rows[tile], "a tile that is not configured");
 }
 
-static inline void _tile_zero(int tile)
+static inline void amx_zero(int tile)
 {
     amx_use(tile);
     memset(amx.data[tile], 0, sizeof amx.data[tile]);
 }
 
-static inline void _tile_loadd(int tile, const void *base, size_t stride)
+static inline void amx_loadd(int tile, const void *base, size_t stride)
 {
     amx_use(tile);
     memset(amx.data[tile], 0, sizeof amx.data[tile]);
@@ -70,7 +77,7 @@ static inline void _tile_loadd(int tile, const void *base, size_t stride)
         memcpy(amx.data[tile][i], (const char *)base + (size_t)i * stride, amx.row_bytes[tile]);
 }
 
-static inline void _tile_stored(int tile, void *base, size_t stride)
+static inline void amx_stored(int tile, void *base, size_t stride)
 {
     amx_use(tile);
     for (int i = 0; i < amx.rows[tile]; i++)
@@ -80,7 +87,11 @@ static inline void _tile_stored(int tile, void *base, size_t stride)
 /* Denormals count as zeros, both when read and as results. */
 static inline float amx_flush(float x)
 {
-    return fpclassify(x) == FP_SUBNORMAL ? copysignf(0, x) : x;
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits &= bits & 0x7f800000 ? UINT32_MAX : 0x80000000;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
 static inline float amx_get(int tile, int row, int col)
@@ -97,22 +108,46 @@ static inline float amx_bf16(int tile, int row, int col)
     return amx_flush(bf16_to_f32(h));
 }
 
-static inline void _tile_dpbf16ps(int c, int a, int b)
+static inline void amx_dpbf16ps(int c, int a, int b)
 {
     amx_use(c), amx_use(a), amx_use(b);
     amx_require(amx.rows[a] == amx.rows[c] && amx.row_bytes[b] == amx.row_bytes[c] &&
                     amx.row_bytes[a] / 4 == amx.rows[b] && c != a && c != b && a != b,
                 "shapes of a product");
-    for (int m = 0; m < amx.rows[c]; m++)
-        for (int n = 0; n < amx.row_bytes[c] / 4; n++) {
-            float even = 0, odd = 0;
-            for (int k = 0; k < amx.rows[b]; k++) {
-                even = amx_flush(fmaf(amx_bf16(a, m, 2 * k), amx_bf16(b, k, 2 * n), even));
-                odd = amx_flush(fmaf(amx_bf16(a, m, 2 * k + 1), amx_bf16(b, k, 2 * n + 1), odd));
+    int columns = amx.row_bytes[c] / 4;
+    float right[16][2][16] = {{{0}}};
+    for (int k = 0; k < amx.rows[b]; k++)
+        for (int n = 0; n < columns; n++)
+            for (int p = 0; p < 2; p++)
+                right[k][p][n] = amx_bf16(b, k, 2 * n + p);
+    for (int m = 0; m < amx.rows[c]; m++) {
+        float chain[2][16] = {{0}}; /* over even k, over odd k */
+        for (int k = 0; k < amx.rows[b]; k++)
+            for (int p = 0; p < 2; p++) {
+                float left = amx_bf16(a, m, 2 * k + p);
+                for (int n = 0; n < 16; n++)
+                    chain[p][n] = amx_flush(fmaf(left, right[k][p][n], chain[p][n]));
             }
-            float sum = amx_flush(amx_get(c, m, n) + amx_flush(even + odd));
+        for (int n = 0; n < columns; n++) {
+            float sum = amx_flush(amx_get(c, m, n) + amx_flush(chain[0][n] + chain[1][n]));
             memcpy(&amx.data[c][m][4 * n], &sum, sizeof sum);
         }
+    }
+    amx_products++;
 }
+
+/* In place of the compiler's */
+#undef _tile_loadconfig
+#undef _tile_release
+#undef _tile_zero
+#undef _tile_loadd
+#undef _tile_stored
+#undef _tile_dpbf16ps
+#define _tile_loadconfig amx_loadconfig
+#define _tile_release amx_release
+#define _tile_zero amx_zero
+#define _tile_loadd amx_loadd
+#define _tile_stored amx_stored
+#define _tile_dpbf16ps amx_dpbf16ps
 
 #endif

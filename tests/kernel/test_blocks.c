@@ -3,10 +3,14 @@
 
 #include "base/checked.h"
 
-static struct kernels level[ISA_COUNT + 1];
+#ifdef CADRE_AMX_BLOCKS_MODEL
+#include "amx_blocks_model.h"
+#endif
+
+static struct kernels level[ISA_COUNT + 2];
 static int levels;
 
-/* Every level, and AVX-512 without VNNI where the processor has it. */
+/* Every level; where the processor has VNNI, AVX-512 without it, and AMX over the model of its instructions. */
 static void find_levels(void)
 {
     struct levels all = levels_all();
@@ -18,11 +22,21 @@ static void find_levels(void)
         cpu.avx512_vnni = false;
         kernels_init(&level[levels++], &cpu, ISA_AVX512);
     }
+#ifdef CADRE_AMX_BLOCKS_MODEL
+    if (cpu.avx512_vbmi && levels > all.count) {
+        level[levels] = level[levels - 1];
+        kernels_init_amxblocks_model(&level[levels++]);
+    }
+#endif
 }
 
 #define EACH_FORMAT(type)                                                                                              \
     for (enum dtype type = 0; type < DTYPE_COUNT; type++)                                                              \
         if (block_layout(type))
+
+#define EACH_GRID_FORMAT(type)                                                                                         \
+    EACH_FORMAT(type)                                                                                                  \
+    if (level[0].gemm_grid[type])
 
 struct weights {
     void *rows;
@@ -125,6 +139,7 @@ static void the_grid_is_as_near_as_it_says(void **state)
     for (int64_t i = 0; i < a.n; i++) {
         double grid = a.grid[i / GRID_BLOCK], rounded = bf16_to_f32(f32_to_bf16(a.x[i]));
         assert_true(fabs(grid * a.q[i] - rounded) <= grid / 2 && abs(a.q[i]) <= 4080);
+        assert_true(bf16_to_f32(f32_to_bf16(a.q[i])) == a.q[i]); /* tiles of bf16 rely on it */
     }
     for (int64_t i = 0; i < a.n; i += GRID_SUM) {
         double sum = 0;
@@ -171,7 +186,7 @@ static void products_are_the_same_bytes(void **state)
     (void)state;
     struct rng r;
     rng_seed(&r, 4);
-    EACH_FORMAT(type)
+    EACH_GRID_FORMAT(type)
     {
         enum { MANY = 512 };
         static const int batch[] = {1, 2, 3, 4, 5, 7, 12, 23, 64, MANY};
@@ -203,7 +218,7 @@ static void products_are_near_the_exact_sum(void **state)
     (void)state;
     struct rng r;
     rng_seed(&r, 5);
-    EACH_FORMAT(type)
+    EACH_GRID_FORMAT(type)
     {
         int64_t n = 48, k = 1024, m = 8;
         struct weights w = random_weights(&r, type, n, k, false);

@@ -443,7 +443,8 @@ static void levels_fill_every_pointer(void **state)
         const struct kernels *k = &levels.of[l];
         assert_int_equal(k->isa, l);
         for (enum dtype type = 0; type < DTYPE_COUNT; type++) /* one layout for all levels */
-            assert_true(!k->gemm_w[type] == !levels.of[0].gemm_w[type] && !k->gemm_grid[type] == !block_layout(type) &&
+            assert_true(!k->gemm_w[type] == !levels.of[0].gemm_w[type] &&
+                        !k->gemm_grid[type] == !(block_layout(type) && !block_layout(type)->element) &&
                         !k->unpack[type] == !block_layout(type));
         for (size_t at = offsetof(struct kernels, to_grid); at < sizeof *k; at += sizeof(void *)) {
             void *p;

@@ -29,7 +29,7 @@ except ImportError as missing:
 
 PROMPT, VOCAB, KL = 32, 300, 1e-2
 TYPES = {"olmoe": ("q4_0", "q4_k", "q8_0"), "olmoe-as-qwen3moe": ("q4_0",), "deepseek-v2-lite": ("q4_k", "q8_0"),
-         "mixtral-small": ("q4_k", "q6_k", "q8_0"), "qwen3-30b-a3b": ("q5_k", "q8_0"), "gpt-oss-20b": ("mxfp4",)}
+         "mixtral-small": ("q4_k", "q6_k", "q8_0", "iq2_xs", "iq3_xxs", "tq1_0"), "qwen3-30b-a3b": ("q5_k", "q8_0"), "gpt-oss-20b": ("mxfp4",)}
 
 
 def run(*command):

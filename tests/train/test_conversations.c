@@ -437,6 +437,43 @@ static void loss_is_that_of_the_replies(void **state)
     talker_close(&k);
 }
 
+/* What was learnt is what a chat with the finished file hears: same template, same tokens, and it stops by itself. */
+static void a_chat_hears_what_was_learnt(void **state)
+{
+    struct talker k;
+    cadre_error e = {0};
+    cadre_model *m;
+    cadre_chat *chat;
+    talker_open(&k, *state);
+    write_talks(&k);
+    write_talk_config(&k, "tokens = 57600\nbatch_tokens = 384\nmicro_tokens = 128\nlr = 1e-2\n[data]\nheldout = 0\n");
+    struct run r = {0};
+    assert_ok(train_talk(&k, "taught.gguf", 2, &r, &e), e);
+    assert_true(r.last_loss < 0.1);
+    cadre_model_options o = cadre_model_options_default();
+    assert_ok(cadre_model_open(&m, at(k.s, "taught.gguf", ""), &o, &e), e);
+    cadre_generate_options g = cadre_generate_options_default();
+    g.temperature = 0, g.max_tokens = 40, g.hide_special = true;
+    assert_ok(cadre_chat_open(&chat, m, &g, &e), e);
+    static const struct {
+        const char *messages, *reply;
+    } rows[] = {
+        {"[" USER("Why?") "]", "The router sends tokens to an Expert."},
+        {"[" USER("An Expert?") "]", "and its weight tells how far it"},
+        {"[" USER("it counts here") ", " ASSISTANT("the router") ", " USER("to") "]", "an"},
+    };
+    cadre_chat_options co = cadre_chat_options_default();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        cadre_generation reply = {0};
+        assert_ok(cadre_chat_reply(chat, rows[i].messages, NULL, &co, &g, &reply, &e), e);
+        assert_string_equal(reply.text, rows[i].reply);
+        cadre_generation_free(&reply);
+    }
+    cadre_chat_close(chat);
+    cadre_model_close(m);
+    talker_close(&k);
+}
+
 /* Two threads, and stopping in between, change no byte; and a model learns to answer. */
 static void runs_repeat_and_learn(void **state)
 {
@@ -468,6 +505,7 @@ int main(void)
         cmocka_unit_test(heldout_conversations_are_not_trained),
         cmocka_unit_test_setup_teardown(plain_text_beside_conversations, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(loss_is_that_of_the_replies, scratch_open, scratch_close),
+        cmocka_unit_test_setup_teardown(a_chat_hears_what_was_learnt, scratch_open, scratch_close),
         cmocka_unit_test_setup_teardown(runs_repeat_and_learn, scratch_open, scratch_close),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

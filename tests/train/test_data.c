@@ -129,6 +129,21 @@ static void order_goes_on_from_its_state(void **state)
     assert_memory_not_equal(a, c, sizeof a); /* another seed, another order */
 }
 
+static void domains_without_weight_are_held_out(void **state)
+{
+    (void)state;
+    static struct fake f;
+    static const double weight[DOMAINS] = {1, 0, 0};
+    static const int64_t size[DOMAINS] = {400, 81, 3};
+    int32_t token[SEQUENCE], target[SEQUENCE];
+    fake_open(&f, weight, size, 0.1, 3);
+    assert_true(f.domains[1].n_windows == 0 && f.domains[2].n_windows == 0);
+    assert_true(f.domains[1].n_heldout == 10 && f.domains[2].n_heldout == 0);
+    sampler_heldout(&f.sampler, 1, 9, token, target);
+    assert_int_equal(token[0], STRIDE + 72);
+    assert_int_equal(target[SEQUENCE - 1], STRIDE + 80);
+}
+
 static void short_domains_are_refused(void **state)
 {
     (void)state;
@@ -345,6 +360,7 @@ int main(void)
         cmocka_unit_test(windows_are_mixed_by_weight),
         cmocka_unit_test(every_window_comes_once_an_epoch),
         cmocka_unit_test(order_goes_on_from_its_state),
+        cmocka_unit_test(domains_without_weight_are_held_out),
         cmocka_unit_test(short_domains_are_refused),
         cmocka_unit_test(domains_are_named_after_files),
         cmocka_unit_test_setup_teardown(token_files_are_made_once, scratch_open, scratch_close),

@@ -25,8 +25,9 @@ encode_fn mxfp4_encode;                                                    /* fp
 
 /* What codes of single numbers stand for: iq4_nl and iq4_xs; twice the four-bit floats, integers; one bit. */
 extern const int8_t iq4_values[16], fp4_values[16], q1_values[2];
+extern const int8_t trit_values[16]; /* digits of base 3: -1, 0, 1 */
 /* The same for digits of codebooks of groups (iq_tables.h); bit 3 of the code is the sign. */
-extern const int8_t iq2_values[16], iq3_xxs_values[16], iq3_s_values[16];
+extern const int8_t iq1_values[16], iq2_values[16], iq3_xxs_values[16], iq3_s_values[16];
 extern const uint16_t iq1s_codes[2048 + 1], iq2xxs_codes[256 + 1], iq2xs_codes[512 + 1], iq2s_codes[1024 + 1];
 extern const uint16_t iq3xxs_codes[256 + 1], iq3s_codes[512 + 1];
 

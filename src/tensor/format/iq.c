@@ -8,7 +8,9 @@
 
 enum { SUPER = 256, GROUP = 8 };
 
-/* What the digits of a codebook entry stand for, then their negatives. */
+/* What the digits of a codebook entry stand for, then their negatives. IQ1: eight times -1, 0, 1, moved up or down by
+ * one. */
+const int8_t iq1_values[16] = {-7, 1, 9, 0, 0, 0, 0, 0, -9, -1, 7};
 const int8_t iq2_values[16] = {8, 25, 43, 0, 0, 0, 0, 0, -8, -25, -43};
 const int8_t iq3_xxs_values[16] = {4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62};
 const int8_t iq3_s_values[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
@@ -100,9 +102,8 @@ void iq3_s_decode(const void *src, float *dst, size_t n)
 /* Digits stand for -1, 0, 1, and all eight numbers are moved by an eighth: scale (digit ± 1/8). */
 static void put_iq1(float *dst, float scale, uint32_t code, bool down)
 {
-    float delta = down ? -0.125f : 0.125f;
     for (int j = 0; j < GROUP; j++)
-        dst[j] = scale * ((float)(int)(code >> 2 * j & 3) - 1.0f + delta);
+        dst[j] = scale * 0.125f * (float)iq1_values[(code >> 2 * j & 3) | (uint32_t)down << 3];
 }
 
 /* {d, 32 low bytes of codes, 8 × u16 (4 × 3 upper bits, scale in bits 12–14, direction in bit 15)}: scale d (2 s + 1)

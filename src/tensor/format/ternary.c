@@ -38,7 +38,7 @@ void tq2_0_decode(const void *src, float *dst, size_t n)
     }
 }
 
-const int8_t q1_values[2] = {-1, 1};
+const int8_t q1_values[2] = {-1, 1}, trit_values[16] = {-1, 0, 1};
 
 /* {d, 16 bytes}, blocks of 128: d where the bit is set, else -d */
 void q1_0_decode(const void *src, float *dst, size_t n)
