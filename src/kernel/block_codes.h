@@ -226,34 +226,41 @@ static inline void codes_iq3_s(const unsigned char *p, struct laid_block *to)
     }
 }
 
-/* Digit t of a byte as files have it (format/ternary.c). */
-static inline unsigned trit_of_byte(unsigned byte, int t)
+/* The digits of a run of bytes as files have them (format/ternary.c): the t-th of all bytes, then the next. */
+static inline void trits_of_bytes(const unsigned char *p, int bytes, int digits, uint8_t *digit)
 {
     static const uint8_t power[5] = {1, 3, 9, 27, 81};
-    return (uint8_t)(byte * power[t]) * 3u >> 8;
+    for (int t = 0; t < digits; t++)
+        for (int j = 0; j < bytes; j++)
+            *digit++ = (uint8_t)((uint8_t)(p[j] * power[t]) * 3 >> 8);
+}
+static inline uint32_t trits_word(uint32_t n)
+{
+    return (n * 65536 + 59048) / 59049;
 }
 static inline void codes_tq1_0(const unsigned char *p, struct laid_block *to)
 {
-    uint8_t digit[256];
-    for (int k = 0; k < 160; k++)
-        digit[k] = (uint8_t)trit_of_byte(p[k % 32], k / 32);
-    for (int k = 0; k < 80; k++)
-        digit[160 + k] = (uint8_t)trit_of_byte(p[32 + k % 16], k / 16);
-    for (int k = 0; k < 16; k++)
-        digit[240 + k] = (uint8_t)trit_of_byte(p[48 + k % 4], k / 4);
+    uint8_t digit[8][16][2];
+    trits_of_bytes(p, 32, 5, digit[0][0]);
+    trits_of_bytes(p + 32, 16, 5, digit[5][0]);
+    trits_of_bytes(p + 48, 4, 4, digit[7][8]);
     to->half[0] = (uint16_t)le16(p + 52);
-    for (int w = 0; w < 13; w++)
+    for (int g = 0; g < 8; g++) {
+        uint32_t n[2] = {0, 0};
+        for (int j = 0; j < 10; j++)
+            for (int odd = 0; odd < 2; odd++)
+                n[odd] = 3 * n[odd] + digit[g][j][odd];
+        to->word[g][0] = trits_word(n[0]) | trits_word(n[1]) << 16;
+    }
+    uint32_t n[5][2] = {{0}};
+    for (int g = 0; g < 8; g++)
+        for (int i = 0; i < 5; i++)
+            for (int odd = 0; odd < 2; odd++)
+                n[i][odd] = 3 * n[i][odd] + digit[g][10 + i][odd];
+    for (int i = 0; i < 5; i++)
         for (int odd = 0; odd < 2; odd++) {
-            uint32_t n = 0;
-            for (int t = 0; t < 10; t++) {
-                int i = w - 8, g = w < 8 ? w : t < 8 ? t : i + 5 * (t - 8), j = w < 8 ? t : t < 8 ? 10 + i : 15;
-                n = 3 * n + (g < 8 ? digit[32 * g + 2 * j + odd] : 0u);
-            }
-            uint32_t word = (n * 65536 + 59048) / 59049;
-            if (w < 8)
-                to->word[w][0] = odd ? to->word[w][0] | word << 16 : word;
-            else
-                to->half[1 + 2 * (w - 8) + odd] = (uint16_t)word;
+            uint32_t last = i < 3 ? digit[5 + i][15][odd] : 0;
+            to->half[1 + 2 * i + odd] = (uint16_t)trits_word(9 * n[i][odd] + 3u * digit[i][15][odd] + last);
         }
 }
 
