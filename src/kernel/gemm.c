@@ -21,8 +21,9 @@ enum {
     FINE_STRIPS = 8,    /* a list with fewer than FEW_ITEMS of those is cut finer, so that all threads work */
     FINE_ROWS = 128,
     FEW_ITEMS = 8,
-    K_BLOCK = 512,             /* when B is packed on the way; even, so that bf16 pairs stay whole */
-    COPY_ROWS = 64,            /* from here on rows are copied together even when contiguous: they then come from L2 */
+    K_BLOCK = 512,  /* when B is packed on the way; even, so that bf16 pairs stay whole */
+    COPY_K = 16,    /* of operands that lie k-major: whole rows of memory are read, so that they are fetched ahead */
+    COPY_ROWS = 64, /* from here on rows are copied together even when contiguous: they then come from L2 */
     A_CHUNK = 64 << 10,        /* numbers of packed A at a time ... */
     A_ROWS = 16,               /* ... but never fewer rows than this */
     FEW_ROWS = 8,              /* up to here a product with packed weights is bound by reading them */
@@ -117,10 +118,14 @@ static const void *rows_of(const struct kernels *ks, const struct plan *p, const
     *lda = p->pack_a ? k + k % 2 : g->a_row;
     if (!p->pack_a)
         return a;
-    if (p->bf16)
-        ks->rows_bf16(scratch, *lda, a, g->a_row, g->a_col, m, k);
-    else
-        ks->rows_f32(scratch, *lda, a, g->a_row, g->a_col, m, k);
+    int64_t step = g->a_col == 1 ? k : COPY_K;
+    for (int64_t at = 0; at < k; at += step) {
+        int64_t n = min_i64(step, k - at);
+        if (p->bf16)
+            ks->rows_bf16((uint16_t *)scratch + at, *lda, a + at * g->a_col, g->a_row, g->a_col, m, n);
+        else
+            ks->rows_f32((real *)scratch + at, *lda, a + at * g->a_col, g->a_row, g->a_col, m, n);
+    }
     return scratch;
 }
 
@@ -135,15 +140,20 @@ static const void *strips_of(const struct kernels *ks, const struct plan *p, con
     char *dst = scratch;
     size_t bytes = packed_strip_bytes(p->bf16 ? DTYPE_BF16 : DTYPE_F32, k);
     real *rows = (real *)(void *)(dst + (size_t)blocks(n, STRIP) * bytes);
-    for (int64_t j = 0; j < n; j += STRIP, dst += bytes) {
-        const real *b = p->decode ? NULL : g->b + (strip * STRIP + j) * g->b_row + k0 * g->b_col;
-        int64_t valid = min_i64(n - j, STRIP);
-        if (p->decode) {
-            packed_decode(ks, (real *)(void *)dst, g->packed, strip + j / STRIP, k0, k, rows);
-        } else if (p->bf16)
-            ks->pack_bf16((uint16_t *)(void *)dst, b, g->b_row, g->b_col, valid, k);
-        else
-            ks->pack_f32((real *)(void *)dst, b, g->b_row, g->b_col, valid, k);
+    int64_t step = p->decode || g->b_col == 1 ? k : COPY_K;
+    for (int64_t at = 0; at < k; at += step) {
+        int64_t nk = min_i64(step, k - at);
+        for (int64_t j = 0; j < n; j += STRIP) {
+            char *to = dst + (size_t)(j / STRIP) * bytes;
+            const real *b = p->decode ? NULL : g->b + (strip * STRIP + j) * g->b_row + (k0 + at) * g->b_col;
+            int64_t valid = min_i64(n - j, STRIP);
+            if (p->decode)
+                packed_decode(ks, (real *)(void *)to, g->packed, strip + j / STRIP, k0, k, rows);
+            else if (p->bf16)
+                ks->pack_bf16((uint16_t *)(void *)to + at * STRIP, b, g->b_row, g->b_col, valid, nk);
+            else
+                ks->pack_f32((real *)(void *)to + at * STRIP, b, g->b_row, g->b_col, valid, nk);
+        }
     }
     return scratch;
 }
