@@ -96,12 +96,13 @@ static int sweep(void **state)
     return unlink(plain) + unlink(packed) + unlink(again);
 }
 
-static void every_format_has_a_way_back(void **state)
+/* All but tq1_0, whose digits share bytes in a file: it stays in rows. */
+static void formats_have_a_way_back(void **state)
 {
     (void)state;
     for (enum dtype t = 0; t < DTYPE_COUNT; t++)
         if (dtype_info(t)->weight && dtype_info(t)->gguf >= 0)
-            assert_true(gguf_can_pack(t, K));
+            assert_int_equal(gguf_can_pack(t, K), t != DTYPE_TQ1_0);
 }
 
 static void it_reads_like_the_original(void **state)
@@ -284,7 +285,7 @@ static void every_byte_of_the_heads_is_checked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_format_has_a_way_back),
+        cmocka_unit_test(formats_have_a_way_back),
         cmocka_unit_test(it_reads_like_the_original),
         cmocka_unit_test(strips_lie_where_it_says),
         cmocka_unit_test(undo_gives_the_file_back),
