@@ -59,7 +59,7 @@ static int run(const struct verb *v, int argc, char **argv)
     print_default_model(model, &info, &err);
     print_verbs();
     printf("                 on GGUF files and Hugging Face directories that fit into memory\n");
-    printf("  not yet        serve, trace, replay, plan, pack, batch; models larger than memory; MPI\n");
+    printf("  not yet        serve, trace, replay, plan, batch; models larger than memory; MPI\n");
     return EXIT_DONE;
 }
 

@@ -75,7 +75,7 @@ CADRE_API const char *cadre_err_text(cadre_err code);
 /* ---- this library and this machine ---------------------------------------------------------------------- */
 
 /* Grows when a struct or function below changes incompatibly. */
-#define CADRE_ABI_VERSION 1
+#define CADRE_ABI_VERSION 2
 
 CADRE_API const char *cadre_version(void); /* "0.1.0" */
 CADRE_API int cadre_abi_version(void);     /* that of the library, to compare with CADRE_ABI_VERSION */

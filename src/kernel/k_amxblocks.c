@@ -287,7 +287,8 @@ INLINE void panel_product(const int sub, const bool has_min, struct tiles *t, co
                          t->sum[unit % (LAG + 1)],
                          t->sum[(unit + LAG) % (LAG + 1)],
                          t->sum[(unit + 1) % (LAG + 1)],
-                         unit<units, unit> 0 && unit <= units,
+                         unit < units,
+                         (unit > 0) & (unit <= units),
                          unit >= LAG};
         if (u.make && u.use) { /* the usual one, without questions */
             u.make = u.store = u.use = true;
