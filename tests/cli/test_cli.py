@@ -82,7 +82,7 @@ class Cli(unittest.TestCase):
         self.assertEqual((status, err), (DONE, ""))
         verbs = [line.split()[0] for line in out.decode().splitlines() if line.startswith("  ")]
         self.assertEqual(set(verbs), {"run", "chat", "train", "compare", "eval", "inspect", "tokenize", "bench", "quantize",
-                                      "convert", "doctor"})
+                                      "convert", "pack", "doctor"})
         for verb in [None] + verbs:
             status, out, err = cadre(*([verb] if verb else []), "--help")
             self.assertEqual((status, err), (DONE, ""), verb)
