@@ -93,8 +93,7 @@ static int run(const struct verb *v, int argc, char **argv)
     const char *plots = NULL;
     const struct option_row rows[] = {
         {"--config", 0, OPTION_TEXT, &o.config, "FILE", "description of model, data and schedule", 0, 0},
-        {"--data", 0, OPTION_TEXTS, &data, "FILE…",
-         "text, or conversations (.jsonl): FILE or DOMAIN=FILE names its domain", 0, 0},
+        {"--data", 0, OPTION_TEXTS, &data, "FILE…", "text or conversations (.jsonl): FILE or DOMAIN=FILE", 0, 0},
         {"--init", 0, OPTION_TEXT, &o.init, "MODEL", "start from its vocabulary and weights (GGUF)", 0, 0},
         {"--out", 'o', OPTION_TEXT, &o.out, "MODEL", "the model to make; checkpoint, log beside it", 0, 0},
         {"--resume", 0, OPTION_FLAG, &o.resume, NULL, "go on from the checkpoint", 0, 0},

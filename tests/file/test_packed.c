@@ -52,7 +52,8 @@ static void write_plain(struct gguf_pack_tensor *how)
             snprintf(name, sizeof name, "%s.%d", dtype_info(t)->name, stack);
             const int64_t dim[3] = {K, ROWS, SLICES};
             assert_int_equal(gguf_put_tensor(w, name, t, 2 + stack, dim, NULL), CADRE_OK);
-            how[n++] = (struct gguf_pack_tensor){n % 5 == 0, true, stack ? "stacks" : NULL};
+            how[n] = (struct gguf_pack_tensor){n % 5 == 0, true, stack ? "stacks" : NULL};
+            n++;
         }
     assert_int_equal(gguf_put_tensor(w, "vector", DTYPE_F32, 1, (const int64_t[]){5}, NULL), CADRE_OK);
     how[n++] = (struct gguf_pack_tensor){true, false, NULL};
