@@ -76,6 +76,9 @@ int cli_usage(const struct verb *v, const char *fmt, ...) __attribute__((format(
 const char *cli_default_model(void);
 /* path, or the default model; NULL after a message. */
 const char *cli_model_path(const char *path);
+/* cli_parse for a verb that makes another file of a model: *out, which a row fills, is needed, and *model is a path. */
+int cli_parse_rewrite(const struct verb *v, const struct option_row *rows, int n_rows, struct common *common,
+                      const char **model, const char *const *out, int argc, char **argv);
 /* Opens MODEL or the default one. Returns 0, or the exit status after a message. */
 int cli_open_model(cadre_model **out, const char *path, const struct common *common, bool tokenizer_only);
 

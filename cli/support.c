@@ -66,6 +66,18 @@ const char *cli_model_path(const char *path)
     return path;
 }
 
+int cli_parse_rewrite(const struct verb *v, const struct option_row *rows, int n_rows, struct common *common,
+                      const char **model, const char *const *out, int argc, char **argv)
+{
+    int status = cli_parse(v, rows, n_rows, common, model, argc, argv);
+    if (status >= 0)
+        return status;
+    if (!*out)
+        return cli_usage(v, "--out is needed");
+    *model = cli_model_path(*model);
+    return *model ? status : EXIT_FAILED;
+}
+
 /* What --verbose says about a model before work begins. */
 static void describe(const char *path, const struct common *c)
 {

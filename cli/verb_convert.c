@@ -48,14 +48,9 @@ static int run(const struct verb *v, int argc, char **argv)
          0, 0},
         {"--split", 0, OPTION_SIZE, &o.split, "SIZE", "several files of at most SIZE (default: one)", 0, 0},
     };
-    int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, &model, argc, argv);
+    int status = cli_parse_rewrite(v, rows, sizeof rows / sizeof *rows, &c, &model, &out, argc, argv);
     if (status >= 0)
         return status;
-    if (!out)
-        return cli_usage(v, "--out is needed");
-    model = cli_model_path(model);
-    if (!model)
-        return EXIT_FAILED;
     struct watch w = {model, c.quiet, json_array()};
     cadre_convert_result r;
     cadre_error err = {0};

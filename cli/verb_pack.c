@@ -37,14 +37,9 @@ static int run(const struct verb *v, int argc, char **argv)
         {"--undo", 0, OPTION_FLAG, &o.undo, NULL, "write the file that was packed again, byte for byte", 0, 0},
         {"--threads", 't', OPTION_INT, &threads, "N", "threads (physical cores)", 1, 1024},
     };
-    int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, &model, argc, argv);
+    int status = cli_parse_rewrite(v, rows, sizeof rows / sizeof *rows, &c, &model, &out, argc, argv);
     if (status >= 0)
         return status;
-    if (!out)
-        return cli_usage(v, "--out is needed");
-    model = cli_model_path(model);
-    if (!model)
-        return EXIT_FAILED;
     struct watch w = {model, c.quiet};
     cadre_pack_result r;
     cadre_error err = {0};

@@ -133,21 +133,27 @@ INLINE void expand_iq3(i16 code[4], const uint16_t *table, const i16 rank[8], i1
     UNROLL for (int l = 0; l < 4; l++) code[l] = i_or(digits_of_4(entry[2 * l], entry[2 * l + 1]), signs_at(signs, l));
 }
 
+/* h: of each rank the upper three bits, `apart` bits from one to the next */
+INLINE void expand_iq1(i16 code[4], i16 low, i16 h, int apart, i16 signs)
+{
+    i16 rank[4];
+    UNROLL for (int l = 0; l < 4; l++) rank[l] =
+        i_or(byte_of(low, l), i_and(i_shr(i_shl(h, 8), apart * l), i_set1(0x700)));
+    expand_iq2(code, iq1s_codes, rank, signs);
+}
 INLINE void expand_iq1_s(i16 code[4], const struct book *b, const char *half, const char *byte, const char *plane,
                          int g)
 {
     (void)b, (void)byte;
-    i16 low = word_of_plane(plane, 0), h = iq1_s_word(half, g), rank[4];
-    UNROLL for (int l = 0; l < 4; l++) rank[l] = i_or(byte_of(low, l), i_and(i_shr(i_shl(h, 8), 3 * l), i_set1(0x700)));
-    expand_iq2(code, iq1s_codes, rank, iq1_s_signs(h));
+    i16 h = iq1_s_word(half, g);
+    expand_iq1(code, word_of_plane(plane, 0), h, 3, iq1_s_signs(h));
 }
 INLINE void expand_iq1_m(i16 code[4], const struct book *b, const char *half, const char *byte, const char *plane,
                          int g)
 {
     (void)b, (void)half;
-    i16 low = word_of_plane(plane, 0), h = iq1_m_word(byte, g), rank[4];
-    UNROLL for (int l = 0; l < 4; l++) rank[l] = i_or(byte_of(low, l), i_and(i_shr(i_shl(h, 8), 4 * l), i_set1(0x700)));
-    expand_iq2(code, iq1s_codes, rank, iq1_m_signs(h));
+    i16 h = iq1_m_word(byte, g);
+    expand_iq1(code, word_of_plane(plane, 0), h, 4, iq1_m_signs(h));
 }
 INLINE void expand_iq2_xxs(i16 code[4], const struct book *b, const char *half, const char *byte, const char *plane,
                            int g)
