@@ -323,12 +323,12 @@ bool kept_turned(const struct kept *src)
 bool kept_strips(const struct kept *src, const struct gguf *g, const struct spec *s, const struct param *p, int64_t e,
                  uint64_t *offset)
 {
+    if (!gguf_is_packed(g) || kept_turned(src))
+        return false;
     const struct gguf_tensor *t = kept_tensor(src, g, p, e);
     struct stack ours = stack_of(p);
     int64_t row = 0, before, total;
     uint64_t stride;
-    if (!gguf_is_packed(g) || kept_turned(src))
-        return false;
     if (by_expert(src->form)) {
         e = 0;
     } else if (src->form && src->form->part) {
