@@ -2,9 +2,10 @@
  *
  *     a' = scale (a cos - b sin)     b' = scale (a sin + b cos)
  *
- * The backward is the rotation by the negative angle. Cosines and sines are computed once per call for all heads, in
- * double and then rounded: an angle may be 10⁵ radians, of which a float has lost the fraction. sincos is libm's, the
- * same library under every compiler, so the bytes do not depend on who compiled this. */
+ * The backward is the rotation by the negative angle. Cosines and sines are computed once per call for all heads, and
+ * once per position where the positions are fewer than the rows (many sequences side by side), in double and then
+ * rounded: an angle may be 10⁵ radians, of which a float has lost the fraction. sincos is libm's, the same library
+ * under every compiler, so the bytes do not depend on who compiled this. */
 #include "op/op.h"
 
 #include <assert.h>
@@ -13,14 +14,15 @@
 
 struct turn {
     struct tensor *x, *y;
-    real *cos, *sin; /* [n, n_rot / 2], times scale */
+    real *cos, *sin; /* [angles, n_rot / 2], times scale */
+    int32_t *angle;  /* [n] each row's row of them */
     int64_t head_dim, n_rot, first;
     int64_t step, partner; /* pair j is (j * step, j * step + partner) */
 };
 
 struct angles { /* to fill the tables of a turn */
     const struct turn *turn;
-    const int32_t *position;
+    const int32_t *position; /* of each row of the tables; NULL: it is the row's number */
     const struct rope *rope;
 };
 
@@ -30,11 +32,27 @@ static void angle_rows(void *arg, int64_t from, int64_t to)
     int64_t pairs = s->rope->n_rot / 2;
     for (int64_t i = from; i < to; i++)
         for (int64_t j = 0; j < pairs; j++) {
-            double sine, cosine;
-            sincos((double)s->position[i] * (double)s->rope->inv_freq[j], &sine, &cosine);
+            double sine, cosine, position = (double)(s->position ? s->position[i] : i);
+            sincos(position * (double)s->rope->inv_freq[j], &sine, &cosine);
             s->turn->cos[i * pairs + j] = (real)(cosine * (double)s->rope->scale);
             s->turn->sin[i * pairs + j] = (real)(sine * (double)s->rope->scale);
         }
+}
+
+/* Fills the tables and says which row of them each row of x takes. */
+static void angles_fill(struct op_ctx *c, const struct turn *t, int64_t n, const int32_t *position,
+                        const struct rope *rope)
+{
+    if (c->dry || n == 0)
+        return;
+    int32_t last = 0;
+    for (int64_t i = 0; i < n; i++)
+        last = position[i] > last ? position[i] : last;
+    bool shared = last < n;
+    for (int64_t i = 0; i < n; i++)
+        t->angle[i] = shared ? position[i] : (int32_t)i;
+    struct angles s = {t, shared ? NULL : position, rope};
+    op_rows_run(c, shared ? last + 1 : n, rope->n_rot / 2 * 16, angle_rows, &s); /* a sincos weighs 16 products */
 }
 
 static void turn_rows(void *arg, int64_t from, int64_t to)
@@ -42,7 +60,7 @@ static void turn_rows(void *arg, int64_t from, int64_t to)
     const struct turn *t = arg;
     int64_t cols = tensor_cols(t->x), pairs = t->n_rot / 2, step = t->step, partner = t->partner;
     for (int64_t i = from; i < to; i++) {
-        const real *restrict c = t->cos + i * pairs, *restrict s = t->sin + i * pairs;
+        const real *restrict c = t->cos + t->angle[i] * pairs, *restrict s = t->sin + t->angle[i] * pairs;
         for (int64_t h = i * cols; h < (i + 1) * cols; h += t->head_dim) {
             const real *restrict x = t->x->x + h + t->first;
             real *restrict y = t->y->x + h + t->first;
@@ -69,7 +87,7 @@ static void turn_back_rows(void *arg, int64_t from, int64_t to)
     const struct turn *t = g->turn;
     int64_t cols = tensor_cols(t->x), pairs = t->n_rot / 2, step = t->step, partner = t->partner;
     for (int64_t i = from; i < to; i++) {
-        const real *restrict c = t->cos + i * pairs, *restrict s = t->sin + i * pairs;
+        const real *restrict c = t->cos + t->angle[i] * pairs, *restrict s = t->sin + t->angle[i] * pairs;
         for (int64_t h = i * cols; h < (i + 1) * cols; h += t->head_dim) {
             const real *restrict dy = g->dy + h + t->first;
             real *restrict dx = g->dx + h + t->first;
@@ -108,7 +126,8 @@ struct tensor *op_rope(struct op_ctx *c, struct tensor *x, int64_t head_dim, con
     size_t mark = arena_mark(c->arena);
     t.cos = arena_alloc(c->arena, (size_t)(n * pairs) * sizeof(real));
     t.sin = arena_alloc(c->arena, (size_t)(n * pairs) * sizeof(real));
-    op_rows_run(c, n, pairs * 16, angle_rows, &(struct angles){&t, position, rope}); /* a sincos weighs 16 products */
+    t.angle = arena_alloc(c->arena, (size_t)n * sizeof *t.angle);
+    angles_fill(c, &t, n, position, rope);
     op_rows_run(c, n, tensor_cols(x), turn_rows, &t);
     if (!t.y->track) {
         arena_reset(c->arena, mark);

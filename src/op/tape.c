@@ -69,15 +69,6 @@ real *tensor_grad_write(struct op_ctx *c, struct tensor *t, bool *accumulate)
     return t->g;
 }
 
-real *tensor_grad(struct op_ctx *c, struct tensor *t)
-{
-    bool accumulate;
-    real *g = tensor_grad_write(c, t, &accumulate);
-    if (!accumulate && !c->dry)
-        memset(g, 0, (size_t)tensor_count(t) * sizeof(real));
-    return g;
-}
-
 bool tensor_grad_take(struct tensor *t, struct tensor *y)
 {
     while (t->base)
@@ -124,6 +115,20 @@ void op_rows_run(struct op_ctx *c, int64_t rows, int64_t cols, op_rows_fn *fn, v
         return;
     struct rows_job job = {fn, arg, rows, max_i64(1, ITEM_ELEMENTS / max_i64(1, cols))};
     pool_run(c->pool, (rows + job.rows_per_item - 1) / job.rows_per_item, rows_item, &job);
+}
+
+static void clear_elements(void *arg, int64_t from, int64_t to)
+{
+    memset((real *)arg + from, 0, (size_t)(to - from) * sizeof(real));
+}
+
+real *tensor_grad(struct op_ctx *c, struct tensor *t)
+{
+    bool accumulate;
+    real *g = tensor_grad_write(c, t, &accumulate);
+    if (!accumulate)
+        op_rows_run(c, tensor_count(t), 1, clear_elements, g);
+    return g;
 }
 
 struct cols_job {
