@@ -1,7 +1,9 @@
 /* One atomic word holds the loop: its number in the upper half, how many items nobody has taken yet in the lower.
- * Taking an item is a compare-and-swap that makes it one less, so it can only succeed on the loop that it was meant
- * for, and only while there are items. A loop is over when all items are done, whoever did them: the caller works too
- * and never waits for a worker that has taken none, be it asleep or without a processor.
+ * Taking some is a compare-and-swap that makes it less, so it can only succeed on the loop that it was meant for, and
+ * only while there are items. Many are taken at a time at first, so that a thread reads on where it stopped, and one
+ * at a time in the end, so that all threads end together (Polychronopoulos and Kuck 1987). A loop is over when all
+ * items are done, whoever did them: the caller works too and never waits for a worker that has taken none, be it asleep
+ * or without a processor.
  *
  *      caller:  fn, arg, n_items; word = (number + 1, n_items); take items; wait until done = n_items
  *      worker:  spin until word has items, or sleep; take items; done += how many it took
@@ -23,7 +25,10 @@
 /* Longer than the gap between two loops of a model, with the sampling between two tokens of one; far shorter than what
  * a person notices. The clock is read once in some turns. */
 static const double SPIN_SECONDS = 100e-6;
-enum { TURNS_PER_LOOK = 64 };
+enum {
+    TURNS_PER_LOOK = 64,
+    TAKES = 4 /* a thread takes this part of its even share of what is left */
+};
 
 struct worker {
     pthread_t thread;
@@ -93,11 +98,13 @@ static int64_t take_items(struct pool *p, int worker)
     int64_t taken = 0;
     uint_fast64_t word = atomic_load_explicit(&p->word, memory_order_acquire);
     while ((uint32_t)word > 0) {
-        if (!atomic_compare_exchange_weak_explicit(&p->word, &word, word - 1, memory_order_acquire,
+        uint32_t left = (uint32_t)word, share = left / (uint32_t)(TAKES * p->n_threads), n = share ? share : 1;
+        if (!atomic_compare_exchange_weak_explicit(&p->word, &word, word - n, memory_order_acquire,
                                                    memory_order_acquire))
             continue;
-        p->fn(p->arg, p->n_items - (int64_t)(uint32_t)word, worker);
-        taken++;
+        for (int64_t i = p->n_items - (int64_t)left, end = i + n; i < end; i++)
+            p->fn(p->arg, i, worker);
+        taken += n;
         word = atomic_load_explicit(&p->word, memory_order_acquire);
     }
     return taken;

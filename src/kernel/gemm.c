@@ -73,7 +73,7 @@ static struct plan plan_product(const struct kernels *ks, const struct gemm *g, 
     p.k_block = p.decode ? min_i64(g->k, PIECE_K) : g->packed ? g->k : min_i64(g->k, K_BLOCK);
     if (g->packed && g->m <= FEW_ROWS && g->k > 0) {
         int64_t fit = FEW_ROWS_BYTES / (int64_t)packed_strip_bytes(g->packed->type, g->k);
-        p.item_strips = max_i64(fit / 4 * 4, 4);
+        p.item_strips = fit >= 4 ? fit / 4 * 4 : 2; /* 2: a gate's few strips of long rows go to two threads */
         if (p.decode)
             p.item_strips = min_i64(p.item_strips, COARSE_STRIPS); /* bounds its scratch */
     }
