@@ -9,7 +9,7 @@
  *      for each block of k:
  *          pack B's strips (packed weights stay as they lie): they stay in L2
  *          for each chunk of rows:
- *              pack A's rows when they are many, not contiguous, or for bf16
+ *              pack A's rows when they are not contiguous, or for bf16
  *              C += A B, tile by tile in registers; the kernel keeps its part of B in L1
  *
  * Blocks of k continue each output's chain through C, so neither they nor the cut into items changes a result.
@@ -21,10 +21,9 @@ enum {
     FINE_STRIPS = 8,    /* a list with fewer than FEW_ITEMS of those is cut finer, so that all threads work */
     FINE_ROWS = 128,
     FEW_ITEMS = 8,
-    K_BLOCK = 512,  /* when B is packed on the way; even, so that bf16 pairs stay whole */
-    COPY_K = 16,    /* of operands that lie k-major: whole rows of memory are read, so that they are fetched ahead */
-    COPY_ROWS = 64, /* from here on rows are copied together even when contiguous: they then come from L2 */
-    A_CHUNK = 64 << 10,        /* numbers of packed A at a time ... */
+    K_BLOCK = 512, /* when B is packed on the way; even, so that bf16 pairs stay whole */
+    COPY_K = 16,   /* of operands that lie k-major: whole rows of memory are read, so that they are fetched ahead */
+    A_CHUNK = 64 << 10,        /* numbers of A at a time: they stay in L2 while the strips pass ... */
     A_ROWS = 16,               /* ... but never fewer rows than this */
     FEW_ROWS = 8,              /* up to here a product with packed weights is bound by reading them */
     FEW_ROWS_BYTES = 128 << 10 /* of weights per item then */
@@ -41,7 +40,7 @@ struct plan {
     bool decode; /* packed weights become f32 strips first */
     bool pack_a; /* rows are copied, gathered or converted first */
     int64_t k_block;
-    int64_t a_rows;                   /* rows of a packed chunk of A */
+    int64_t a_rows;                   /* rows of a chunk of A */
     int64_t item_rows, item_strips;   /* an item's size */
     int64_t row_blocks, strip_blocks; /* items = row_blocks * strip_blocks */
     size_t a_bytes, b_bytes;          /* scratch of one worker */
@@ -68,7 +67,7 @@ static struct plan plan_product(const struct kernels *ks, const struct gemm *g, 
 #else
     (void)precision;
 #endif
-    p.pack_a = p.bf16 || g->a_col != 1 || (!g->packed && g->m >= COPY_ROWS);
+    p.pack_a = p.bf16 || g->a_col != 1;
     p.decode = g->packed && !direct(ks, g);
     p.k_block = p.decode ? min_i64(g->k, PIECE_K) : g->packed ? g->k : min_i64(g->k, K_BLOCK);
     if (g->packed && g->m <= FEW_ROWS && g->k > 0) {
@@ -213,7 +212,7 @@ static void run_item(void *arg, int64_t item, int worker)
     for (int64_t k0 = 0; k0 < g->k; k0 += p.k_block) {
         int64_t k = min_i64(p.k_block, g->k - k0);
         const void *b = strips_of(job->ks, &p, g, strip, n, k0, k, w->b);
-        int64_t step = p.pack_a ? p.a_rows : row_end - row;
+        int64_t step = p.pack_a || !g->packed ? p.a_rows : row_end - row;
         for (int64_t i = row; i < row_end; i += step) {
             int64_t m = min_i64(step, row_end - i), lda;
             const void *a = rows_of(job->ks, &p, g, i, m, k0, k, w->a, &lda);
