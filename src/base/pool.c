@@ -27,7 +27,7 @@
 static const double SPIN_SECONDS = 100e-6;
 enum {
     TURNS_PER_LOOK = 64,
-    TAKES = 4 /* a thread takes this part of its even share of what is left */
+    TAKES = 4 /* a thread takes 1 / TAKES of its even share of what is left, or one item */
 };
 
 struct worker {

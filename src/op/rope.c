@@ -45,10 +45,12 @@ static void angles_fill(struct op_ctx *c, const struct turn *t, int64_t n, const
 {
     if (c->dry || n == 0)
         return;
-    int32_t last = 0;
-    for (int64_t i = 0; i < n; i++)
+    int32_t first = position[0], last = position[0];
+    for (int64_t i = 1; i < n; i++) {
+        first = position[i] < first ? position[i] : first;
         last = position[i] > last ? position[i] : last;
-    bool shared = last < n;
+    }
+    bool shared = first >= 0 && last < n;
     for (int64_t i = 0; i < n; i++)
         t->angle[i] = shared ? position[i] : (int32_t)i;
     struct angles s = {t, shared ? NULL : position, rope};

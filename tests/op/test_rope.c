@@ -5,7 +5,9 @@
 
 enum { N = 5, HEADS = 3, HEAD_DIM = 10 };
 
-static const int32_t position[N] = {0, 1, 7, 4096, 131071};
+/* Far apart; of several sequences side by side, which share angles; and before the first. */
+static const int32_t positions[][N] = {{0, 1, 7, 4096, 131071}, {3, 0, 3, 1, 4}, {2, -1, 0, 4, 1}};
+enum { N_POSITIONS = sizeof positions / sizeof *positions };
 static const real inv_freq[HEAD_DIM / 2] = {1, 0.31, 0.1, 0.031, 1e-4};
 
 static const struct rope ropes[] = {
@@ -40,8 +42,9 @@ static void turns_as_complex_numbers(void **state)
     assert_ok(arena_init(&arena, 1 << 20, &e), e);
     struct op_ctx c = {.k = &k, .arena = &arena};
     struct tensor *x = grad_param2(&rng, N, HEADS * HEAD_DIM);
-    for (int t = 0; t < N_ROPES; t++) {
-        const struct rope *r = &ropes[t];
+    for (int t = 0; t < N_ROPES * N_POSITIONS; t++) {
+        const struct rope *r = &ropes[t % N_ROPES];
+        const int32_t *position = positions[t / N_ROPES];
         const real *y = build(&c, &x, &(struct call){r, position})->x;
         for (int i = 0; i < N * HEADS; i++) {
             const real *in = x->x + i * HEAD_DIM, *out = y + i * HEAD_DIM;
@@ -92,8 +95,10 @@ static void gradients(void **state)
     rng_seed(&rng, 23);
     struct tensor *x = grad_param2(&rng, N, HEADS * HEAD_DIM);
     struct op_ctx c = {.k = &k};
-    for (int t = 0; t < N_ROPES; t++)
-        gradcheck(&c, &rng, ropes[t].pairs ? "pairs" : "halves", build, &(struct call){&ropes[t], position}, 1, &x);
+    for (int t = 0; t < N_ROPES * N_POSITIONS; t++) {
+        struct call call = {&ropes[t % N_ROPES], positions[t / N_ROPES]};
+        gradcheck(&c, &rng, call.rope->pairs ? "pairs" : "halves", build, &call, 1, &x);
+    }
     grad_free(x);
 }
 
