@@ -581,9 +581,11 @@ static bool equal(const struct spec *a, const struct spec *b, const struct key *
     }
 }
 
-/* A bool that a file says by having a tensor. */
-static bool said_by_tensor(const struct spec *s, const struct key *k)
+/* A bool that a file says by having a tensor. One that the family implies cannot be said to be false. */
+static bool said_by_tensor(const struct spec *s, const struct spec *facts, const struct key *k)
 {
+    if (k->kind == KIND_BOOL && *(const bool *)((const char *)facts + k->field))
+        return false;
     struct tensor_walk w = tensor_walk(s);
     for (w.all = true; tensor_next(&w);)
         if (w.def->option == k->field && w.def->option)
@@ -615,7 +617,7 @@ cadre_err keys_express(const struct family *f, const struct spec *s, cadre_error
     for (int i = 0; i < N_KEYS; i++) {
         const struct key *k = &keys[i];
         if (has_key(f, k) || in_list(f->own_keys, k->name) || k->group == KEY_RMS_EPS || k->group == KEY_LAYER_EPS ||
-            (s->n_expert == 0 && !(k->flags & DENSE_TOO)) || said_by_tensor(s, k) || said_by_gating(f, s, k))
+            (s->n_expert == 0 && !(k->flags & DENSE_TOO)) || said_by_tensor(s, &facts, k) || said_by_gating(f, s, k))
             continue;
         CHECK(err, equal(&own, &facts, k), CADRE_E_UNSUPPORTED,
               "a %s file has no key for '%s', and this model differs from what the architecture implies; save it as "

@@ -227,6 +227,13 @@ static void families_refuse_what_they_cannot_express(void **state)
     s.qk_norm = QK_NORM_HEAD;
     assert_int_equal(spec_can_write(&s, &err), CADRE_E_UNSUPPORTED);
     assert_non_null(strstr(err.text, "qk_norm"));
+    s = tiny_spec(2);
+    s.qkv_bias = false; /* its readers want the tensors */
+    assert_int_equal(spec_can_write(&s, &err), CADRE_E_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "attention.qkv_bias"));
+    s = tiny_spec(1);
+    s.qkv_bias = true; /* tensors say it, where readers do not imply it */
+    assert_ok(spec_can_write(&s, &err), err);
     s = tiny_spec(6);
     s.shared_ff = 33;
     assert_int_equal(spec_can_write(&s, &err), CADRE_E_UNSUPPORTED);
