@@ -36,19 +36,23 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, d, heads, kv_heads, head, bias):
+    def __init__(self, d, heads, kv_heads, head, bias, norm_eps):
+        """norm_eps: of a norm of each head's queries and keys, or None"""
         super().__init__()
         self.heads, self.kv_heads, self.head = heads, kv_heads, head
         self.q = nn.Linear(d, heads * head, bias)
         self.k = nn.Linear(d, kv_heads * head, bias)
         self.v = nn.Linear(d, kv_heads * head, bias)
         self.o = nn.Linear(heads * head, d, False)
+        self.q_norm, self.k_norm = (Norm(head, norm_eps), Norm(head, norm_eps)) if norm_eps else (None, None)
 
     def forward(self, x, cos, sin, mask):
         b, n, _ = x.shape
         q = self.q(x).view(b, n, self.heads, self.head).transpose(1, 2)
         k = self.k(x).view(b, n, self.kv_heads, self.head).transpose(1, 2)
         v = self.v(x).view(b, n, self.kv_heads, self.head).transpose(1, 2)
+        if self.q_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
 
         def turn(t):
             half = self.head // 2
@@ -65,9 +69,9 @@ class Attention(nn.Module):
 class Experts(nn.Module):
     """Each expert takes its rows with index_select, multiplies, and adds them back with index_add."""
 
-    def __init__(self, d, n, k, ff, shared, gated):
+    def __init__(self, d, n, k, ff, shared, gated, normalize):
         super().__init__()
-        self.n, self.k = n, k
+        self.n, self.k, self.normalize = n, k, normalize
         self.router = nn.Linear(d, n, False)
         self.gate = nn.Parameter(torch.randn(n, ff, d) * 0.02)
         self.up = nn.Parameter(torch.randn(n, ff, d) * 0.02)
@@ -81,6 +85,8 @@ class Experts(nn.Module):
         with torch.autocast("cpu", enabled=False):
             score = F.softmax(self.router(x.float()), -1)
         weight, index = score.topk(self.k, -1)
+        if self.normalize:
+            weight = weight / weight.sum(-1, keepdim=True)
         order = index.flatten().argsort(stable=True)
         count = torch.bincount(index.flatten(), minlength=self.n).tolist()
         y, at = torch.zeros_like(x), 0
@@ -112,9 +118,10 @@ class Model(nn.Module):
         self.layers = nn.ModuleList()
         for _ in range(c["layers"]):
             self.layers.append(nn.ModuleList([
-                Norm(d, eps), Attention(d, heads, c.get("kv_heads") or heads, head, c.get("qkv_bias", False)),
+                Norm(d, eps), Attention(d, heads, c.get("kv_heads") or heads, head, c.get("qkv_bias", False),
+                                        eps if c.get("qk_norm") == "head" else None),
                 Norm(d, eps), Experts(d, c["experts"], c["experts_used"], c["expert_ff"], c.get("shared_ff", 0),
-                                      c.get("shared_gated", False))]))
+                                      c.get("shared_gated", False), c.get("router_normalize", False))]))
         self.norm = Norm(d, eps)
         angle = torch.outer(torch.arange(c["sequence"]).float(),
                             c.get("rope_base", 10000) ** (-torch.arange(0, head, 2).float() / head))
@@ -188,9 +195,9 @@ def main():
     c.setdefault("sequence", 512)
     c.setdefault("micro_tokens", 4096)
     c["batch_tokens"] = c["micro_tokens"]  # one micro-batch a step for both
-    # cadre's description with that batch and precision
+    # cadre's description with that batch and precision, and the optimizer of both
     with open(args.config) as f:
-        lines = [line for line in f if line.split("=")[0].strip() not in ("batch_tokens", "precision")]
+        lines = [line for line in f if line.split("=")[0].strip() not in ("batch_tokens", "precision", "optimizer")]
     model = Model(c)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
     speed = {"cadre": [], "torch f32": [], "torch bf16": []}

@@ -174,6 +174,11 @@ cadre_err spec_check_structure(const struct spec *s, cadre_error *err)
           s->schedule ? s->schedule->name : "");
     CHECK(err, s->slices.n <= s->n_expert, CADRE_E_FORMAT,
           "expert_slices: expected at most one number for each of the %d experts, found %d", s->n_expert, s->slices.n);
+    CHECK(
+        err, !s->gate_early || (heads(s) == 1 && s->chain <= 1), CADRE_E_UNSUPPORTED,
+        "expert_gate_early: expected neither heads nor turns of experts, whose gates read what those take; found %lld "
+        "and %d",
+        (long long)heads(s), s->chain > 1 ? s->chain : 1);
     CHECK(err, s->slices.n == 0 || s->n_expert == 0 || !s->expert_bias, CADRE_E_UNSUPPORTED,
           "expert_slices: experts with biases cannot be cut into slices");
     return CADRE_OK;

@@ -607,7 +607,7 @@ cadre_err keys_express(const struct family *f, const struct spec *s, cadre_error
     bool counted = has_group(f, KEY_SHARED_COUNT);
     facts.n_expert = s->n_expert;
     facts.n_layer = s->n_layer;
-    facts.window = s->window;
+    facts.window = has_group(f, KEY_WINDOW) ? s->window : f->facts.window;
     facts.expert_ff = f->experts_in_ff ? s->expert_ff : 0;
     facts.shared_ff = counted ? s->shared_ff : 0;
     facts.router.groups.n = s->router.groups.n; /* the number that ranks them is what the default makes of it */

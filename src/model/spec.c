@@ -188,6 +188,9 @@ static cadre_err check_position(const struct spec *s, cadre_error *err)
           "rope_freqs.weight and rope_factors_short.weight: expected at most one set of divisors, found both");
     for (int i = 0; i < 4; i++)
         TRY(check_ranges(&(struct range){"rope.dimension_sections", s->rope_sections[i], 0, MAX_HEAD_DIM}, 1, err));
+    CHECK(err, !s->rope_factors || (s->rope_linear == 1 && !spec_has_yarn(s)), CADRE_E_FORMAT,
+          "rope_factors_short.weight: expected no other scaling of rope, found linear (%g) or YaRN (%g)",
+          (double)s->rope_linear, (double)s->yarn_factor);
     if (s->rope_factors)
         TRY(check_ranges(&(struct range){"rope.scaling.original_context_length", s->yarn_ctx, 1, MAX_CTX}, 1, err));
     return spec_has_yarn(s) ? check_yarn(s, err) : CADRE_OK;
