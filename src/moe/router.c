@@ -165,7 +165,7 @@ struct routing routing_new(struct op_ctx *c, const struct router_config *cfg, in
 
 static void copy_values(struct tensor *to, const struct tensor *from)
 {
-    assert(tensor_count(to) == tensor_count(from) && !from->base);
+    assert(tensor_count(to) == tensor_count(from));
     memcpy(to->x, from->x, (size_t)tensor_count(from) * sizeof *from->x);
 }
 
@@ -178,9 +178,16 @@ void routing_copy(struct routing *to, const struct routing *from)
     copy_values(to->logits, from->logits);
 }
 
+static void pass_gradient(struct tensor *to, const struct tensor *from)
+{
+    while (to->base)
+        to = to->base;
+    to->g = from->g;
+}
+
 void routing_pass_gradients(struct routing *to, const struct routing *from)
 {
-    to->weight->g = from->weight->g;
-    to->score->g = from->score->g;
-    to->logits->g = from->logits->g;
+    pass_gradient(to->weight, from->weight);
+    pass_gradient(to->score, from->score);
+    pass_gradient(to->logits, from->logits);
 }
