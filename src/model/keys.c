@@ -1,6 +1,7 @@
 #include "model/keys.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -579,6 +580,51 @@ static bool equal(const struct spec *a, const struct spec *b, const struct key *
     default:
         return *(const void *const *)x == *(const void *const *)y;
     }
+}
+
+static bool nearly(real a, real b)
+{
+    return a == b || fabs((double)a - (double)b) <= 1e-6 * fabs((double)b);
+}
+
+/* Lists and periods are ways to say what a layer is. */
+static const char *other_layer(const struct spec *a, const struct spec *b)
+{
+    for (int64_t i = 0; i < a->n_layer; i++) {
+        struct layer_spec x = spec_layer(a, i), y = spec_layer(b, i);
+        if (x.attention != y.attention)
+            return "attention of a layer";
+        if (x.n_head != y.n_head || x.n_kv_head != y.n_kv_head)
+            return "heads of a layer";
+        if (x.window != y.window)
+            return "window of a layer";
+        if (x.rope != y.rope)
+            return "rope of a layer";
+        if (x.moe != y.moe || x.dense != y.dense || (x.dense && x.dense_ff != y.dense_ff))
+            return "feed-forward of a layer";
+    }
+    return NULL;
+}
+
+const char *keys_other(const struct spec *a, const struct spec *b)
+{
+    if (a->n_layer != b->n_layer)
+        return "block_count";
+    if (!nearly(a->rope_linear, b->rope_linear) || !nearly(a->yarn_factor, b->yarn_factor))
+        return scaling_factor;
+    for (int i = 0; i < N_KEYS; i++) {
+        const struct key *k = &keys[i];
+        if (k->list || k->field == F(window) || k->field == F(window_full_first) || k->field == F(recurrent) ||
+            k->field == F(recurrent_period) || k->field == F(n_dense_leading) || k->field == F(moe_period) ||
+            (!says_something(k, a) && !says_something(k, b)))
+            continue;
+        bool same = k->kind == KIND_REAL ? nearly(*(const real *)(const void *)((const char *)a + k->field),
+                                                  *(const real *)(const void *)((const char *)b + k->field))
+                                         : equal(a, b, k);
+        if (!same)
+            return k->name;
+    }
+    return other_layer(a, b);
 }
 
 /* A bool that a file says by having a tensor. One that the family implies cannot be said to be false. */

@@ -7,6 +7,7 @@
 #include "file/alloc.h"
 #include "model/family.h"
 #include "model/tensors.h"
+#include "spec_changes.h"
 #include "tiny_specs.h"
 
 static char dir[] = "/tmp/cadre-model-XXXXXX", path[64];
@@ -243,60 +244,6 @@ static void families_refuse_what_they_cannot_express(void **state)
     assert_non_null(strstr(err.text, "unsupported architecture 'unheard-of' (known: llama, "));
 }
 
-/* Changes of a spec, each on its own well-formed for some families. */
-#define CHANGES(X)                                                                                                     \
-    X(tied, s->tied = !s->tied)                                                                                        \
-    X(qkv_bias, s->qkv_bias = !s->qkv_bias)                                                                            \
-    X(o_bias, s->o_bias = !s->o_bias)                                                                                  \
-    X(qk_norm, s->qk_norm = s->qk_norm == QK_NORM_HEAD ? QK_NORM_NONE : QK_NORM_HEAD)                                  \
-    X(qk_norm_full, s->qk_norm = QK_NORM_FULL)                                                                         \
-    X(qk_norm_after_rope, s->qk_norm_after_rope = !s->qk_norm_after_rope)                                              \
-    X(norm, s->norm = s->norm == NORM_RMS ? NORM_LAYER : NORM_RMS)                                                     \
-    X(norm_bias, s->norm_bias = !s->norm_bias)                                                                         \
-    X(output_bias, s->output_bias = !s->output_bias)                                                                   \
-    X(sinks, s->sinks = !s->sinks)                                                                                     \
-    X(attention_gate, s->attention_gate = !s->attention_gate)                                                          \
-    X(rope_pairs, s->rope_pairs = !s->rope_pairs)                                                                      \
-    X(no_rope, s->no_rope = !s->no_rope)                                                                               \
-    X(n_rot, s->n_rot = 4)                                                                                             \
-    X(linear, s->rope_linear = 2)                                                                                      \
-    X(yarn, (s->yarn_factor = 4, s->yarn_ctx = 32))                                                                    \
-    X(window, s->window = 20)                                                                                          \
-    X(scales, (s->embedding_scale = 3, s->residual_scale = (real)0.5))                                                 \
-    X(softcap, s->logit_softcap = 30)                                                                                  \
-    X(dense, s->n_expert = 0)                                                                                          \
-    X(leading, (s->n_dense_leading = s->n_dense_leading > 0 ? 0 : 1, s->dense_ff = 64))                                \
-    X(kind, s->expert_kind = expert_kind_find("reglu"))                                                                \
-    X(router, s->router.kind = s->router.kind == &router_softmax ? &router_sigmoid : &router_softmax)                  \
-    X(router_bias, s->router_bias = !s->router_bias)                                                                   \
-    X(gate_bias, s->gate_bias = !s->gate_bias)                                                                         \
-    X(gate_early, s->gate_early = !s->gate_early)                                                                      \
-    X(expert_bias, s->expert_bias = !s->expert_bias)                                                                   \
-    X(expert_scaled, s->expert_scaled = !s->expert_scaled)                                                             \
-    X(normalize, s->router.normalize = !s->router.normalize)                                                           \
-    X(scale, s->router.scale = (real)1.5)                                                                              \
-    X(groups, (s->router.groups.n = 2, s->router.groups.used = 1))                                                     \
-    X(shared, s->shared_ff = s->shared_ff > 0 ? 0 : 32)                                                                \
-    X(shared_gated, s->shared_gated = !s->shared_gated)                                                                \
-    X(light, (s->n_zero = 1, s->n_copy = 2))
-
-#define CHANGE(name, change)                                                                                           \
-    static void change_##name(struct spec *s)                                                                          \
-    {                                                                                                                  \
-        change;                                                                                                        \
-    }
-CHANGES(CHANGE)
-#undef CHANGE
-static const struct {
-    const char *name;
-    void (*fn)(struct spec *s);
-} changes[] = {
-#define CHANGE(name, change) {#name, change_##name},
-    CHANGES(CHANGE)
-#undef CHANGE
-};
-enum { N_CHANGES = sizeof changes / sizeof *changes };
-
 /* False when the family refuses to write such a model. */
 static bool comes_back(const struct spec *s, const char *one, const char *other)
 {
@@ -323,16 +270,16 @@ static void what_a_family_writes_it_reads(void **state)
     (void)state;
     int written = 0, refused = 0;
     for (int i = 0; i < N_TINY; i++)
-        for (int a = 0; a < N_CHANGES; a++)
+        for (int a = 0; a < N_SPEC_CHANGES; a++)
             for (int b = 0; b <= a; b++) { /* b = a: that change alone; of the pairs some */
-                if (b < a && (a * N_CHANGES + b + i) % 64)
+                if (b < a && (a * N_SPEC_CHANGES + b + i) % 64)
                     continue;
                 struct spec s = tiny_specs[i];
-                changes[a].fn(&s);
+                spec_changes[a].fn(&s);
                 if (b < a)
-                    changes[b].fn(&s);
+                    spec_changes[b].fn(&s);
                 spec_defaults(&s);
-                *(comes_back(&s, changes[a].name, changes[b].name) ? &written : &refused) += 1;
+                *(comes_back(&s, spec_changes[a].name, spec_changes[b].name) ? &written : &refused) += 1;
             }
     print_message("%d written, %d refused\n", written, refused);
     assert_true(written > 800 && refused > 500);

@@ -61,6 +61,7 @@ static const struct hf_tensor tensors[] = {
 static const struct hf_family dbrx = {
     .model_type = "dbrx",
     .architecture = "DbrxForCausalLM",
+    .own_heads = true,
     .keys = keys,
     .tensors = tensors,
     .derive = derive,

@@ -135,8 +135,8 @@ static const struct hf_tensor tensors[] = {
 };
 
 #define MODEL(type, class_name, rows, function)                                                                        \
-    .model_type = type, .architecture = class_name, .keys = rows, .tensors = tensors, .mla = true, .derive = function, \
-    .restore = restore
+    .model_type = type, .architecture = class_name, .keys = rows, .tensors = tensors, .own_heads = true,               \
+    .derive = function, .restore = restore
 
 static const struct hf_family v3 = {
     MODEL("deepseek_v3", "DeepseekV3ForCausalLM", v3_keys, derive_v3),

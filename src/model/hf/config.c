@@ -287,7 +287,7 @@ cadre_err hf_config_keys(const struct hf_config *c, struct hf_keys *k, cadre_err
             TRY(put_row(c, row, k, err));
     for (const struct hf_key *row = c->hf->keys; row && row->hf; row++)
         TRY(put_row(c, row, k, err));
-    if (!c->hf->mla)
+    if (!c->hf->own_heads)
         TRY(put_head_dim(c, k, err));
     TRY(hf_rope_keys(c, k, err));
     return c->hf->derive ? c->hf->derive(c, k, err) : CADRE_OK;

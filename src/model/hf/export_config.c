@@ -6,6 +6,8 @@
 
 #include "model/hf/export.h"
 #include "model/hf/map.h"
+#include "model/hf/open.h"
+#include "model/keys.h"
 
 struct out {
     const struct gguf *g;
@@ -240,7 +242,8 @@ static cadre_err put_general(const struct out *o, cadre_error *err)
     const struct gguf_tensor *embedding = gguf_tensor_find(o->g, "token_embd.weight");
     if (embedding)
         TRY(set(o->root, "vocab_size", json_integer(embedding->dim[1]), err));
-    return o->hf->mla ? CADRE_OK : hf_copy_int(o->g, o->architecture, "attention.key_length", o->root, "head_dim", err);
+    return o->hf->own_heads ? CADRE_OK
+                            : hf_copy_int(o->g, o->architecture, "attention.key_length", o->root, "head_dim", err);
 }
 
 static cadre_err fill(const struct out *o, cadre_error *err)
@@ -255,6 +258,39 @@ static cadre_err fill(const struct out *o, cadre_error *err)
     return o->hf->restore ? o->hf->restore(o->g, o->root, err) : CADRE_OK;
 }
 
+/* The model that a reader finds in the config, with the file's tensors. */
+static cadre_err read_back(const struct out *o, json_t *root, struct spec *said, cadre_error *err)
+{
+    struct hf_config c = {.path = "config.json", .root = root};
+    struct gguf *g;
+    TRY(hf_config_family(&c, err));
+    TRY(hf_config_unfold(&c, root, err));
+    TRY(hf_open_keys(&g, &c, "", o->g, err));
+    cadre_err rc = spec_from_gguf(said, g, err);
+    gguf_close(g);
+    return rc;
+}
+
+/* Not every class has a key for all that a family of files can say. */
+static cadre_err check_said(const struct out *o, cadre_error *err)
+{
+    struct spec is, said;
+    TRY(spec_from_gguf(&is, o->g, err));
+    json_t *root = json_deep_copy(o->root);
+    CHECK(err, root, CADRE_E_MEMORY, "no memory for a config.json");
+    cadre_error why = {0};
+    cadre_err rc = read_back(o, root, &said, &why);
+    json_decref(root);
+    CHECK(err, rc == CADRE_OK, rc == CADRE_E_MEMORY ? rc : CADRE_E_UNSUPPORTED,
+          "a %s cannot be this model, keep the GGUF file: %s", o->hf->architecture, why.text);
+    const char *other = keys_other(&is, &said);
+    CHECK(err, !other, CADRE_E_UNSUPPORTED,
+          "%s: the config.json of a %s has no way to say it, and this model differs from what that class implies; keep "
+          "the GGUF file",
+          other, o->hf->architecture);
+    return CADRE_OK;
+}
+
 cadre_err hf_export_config(const struct gguf *g, char **text, cadre_error *err)
 {
     const struct family *family;
@@ -265,6 +301,8 @@ cadre_err hf_export_config(const struct gguf *g, char **text, cadre_error *err)
     o.root = json_object();
     CHECK(err, o.root, CADRE_E_MEMORY, "no memory for a config.json");
     cadre_err rc = fill(&o, err);
+    if (rc == CADRE_OK)
+        rc = check_said(&o, err);
     if (rc == CADRE_OK) {
         *text = json_dumps(o.root, JSON_INDENT(2));
         if (!*text)

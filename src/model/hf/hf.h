@@ -96,7 +96,7 @@ struct hf_family {
     double rope_base;                      /* rope_theta of the class when the config does not say; 0: 10000 */
     int64_t head_dim; /* of the class when the config does not say; 0: hidden_size / num_attention_heads */
     bool tied;        /* tie_word_embeddings of the class when the config does not say */
-    bool mla;         /* head sizes are its own keys' business */
+    bool own_heads;   /* head_dim is no key: its own keys say the sizes of heads, or they are width / heads */
     int blocks;       /* blocks here that one layer there is; 0: 1 */
     /* What no row can say: more keys, refusals; or NULL. */
     cadre_err (*derive)(const struct hf_config *c, struct hf_keys *k, cadre_error *err);

@@ -36,14 +36,14 @@ static cadre_err put_general(struct gguf_writer *w, const struct hf_config *c, c
     return gguf_put_string(w, "general.name", name, strlen(name), err);
 }
 
-/* The keys alone, as an open file: what the tensors need to know is then asked as of any file. */
 static cadre_err nothing(void *ctx, int64_t tensor, int64_t slice, void *dst, cadre_error *err)
 {
     (void)ctx, (void)tensor, (void)slice, (void)dst;
     return error_set(err, CADRE_E_ARG, "no tensors");
 }
 
-static cadre_err open_keys(struct gguf **out, const struct hf_config *c, const char *dir, cadre_error *err)
+cadre_err hf_open_keys(struct gguf **out, const struct hf_config *c, const char *dir, const struct gguf *like,
+                       cadre_error *err)
 {
     struct gguf_writer *w;
     TRY(gguf_writer_open_head(&w, err));
@@ -51,6 +51,10 @@ static cadre_err open_keys(struct gguf **out, const struct hf_config *c, const c
     cadre_err rc = put_general(w, c, dir, err);
     if (rc == CADRE_OK)
         rc = hf_config_keys(c, &k, err);
+    for (int64_t i = 0; rc == CADRE_OK && like && i < gguf_tensor_count(like); i++) {
+        const struct gguf_tensor *t = gguf_tensor_at(like, i);
+        rc = gguf_put_tensor(w, t->name, t->type, t->n_dims, t->dim, err);
+    }
     if (rc != CADRE_OK) {
         gguf_writer_abort(w);
         return rc;
@@ -147,7 +151,7 @@ cadre_err hf_open(struct gguf **out, const char *dir, cadre_error *err)
     struct hf_config c = {.path = path, .root = root};
     TRY_OUT(hf_config_family(&c, err));
     TRY_OUT(hf_config_unfold(&c, root, err));
-    TRY_OUT(open_keys(&keys, &c, dir, err));
+    TRY_OUT(hf_open_keys(&keys, &c, dir, NULL, err));
     rc = open_tensors(out, keys, &c, dir, err);
 out:
     if (rc != CADRE_OK && err && strncmp(err->text, dir, strlen(dir)) != 0)
