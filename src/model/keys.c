@@ -28,7 +28,11 @@ enum kind {
     KIND_SLICES,   /* "1,1,2" */
 };
 
-enum { REQUIRED = 1, DENSE_TOO = 2 /* the field means something in models without experts */ };
+enum {
+    REQUIRED = 1,
+    DENSE_TOO = 2, /* the field means something in models without experts */
+    OF_LAYERS = 4, /* one of several ways to say what each layer is: spec_layer has what comes of them */
+};
 
 struct key {
     const char *name; /* after "family." */
@@ -54,20 +58,20 @@ static const struct key keys[] = {
     {"norm", KEY_OWN, KIND_NORM, F(norm), DENSE_TOO, 0},
     {"norm_bias", KEY_OWN, KIND_BOOL, F(norm_bias), DENSE_TOO, 0},
     {"attention.kind", KEY_OWN, KIND_ATTENTION, F(attention), DENSE_TOO, 0},
-    {"attention.head_count", KEY_COMMON, KIND_I64, F(n_head), REQUIRED, F(n_head_at)},
-    {"attention.head_count_kv", KEY_COMMON, KIND_I64, F(n_kv_head), 0, F(n_kv_head_at)},
+    {"attention.head_count", KEY_COMMON, KIND_I64, F(n_head), REQUIRED | OF_LAYERS, F(n_head_at)},
+    {"attention.head_count_kv", KEY_COMMON, KIND_I64, F(n_kv_head), OF_LAYERS, F(n_kv_head_at)},
     {"attention.key_length", KEY_COMMON, KIND_I64, F(head_dim), 0, 0},
     {"attention.value_length", KEY_COMMON, KIND_I64, F(v_dim), 0, 0},
     {"attention.layer_norm_rms_epsilon", KEY_RMS_EPS, KIND_REAL, F(norm_eps), REQUIRED, 0},
     {"attention.layer_norm_epsilon", KEY_LAYER_EPS, KIND_REAL, F(norm_eps), REQUIRED, 0},
     {"attention.scale", KEY_ATTENTION_SCALE, KIND_REAL, F(attention_scale), DENSE_TOO, 0},
-    {"attention.sliding_window", KEY_WINDOW, KIND_I64, F(window), DENSE_TOO, 0},
-    {"attention.sliding_window_pattern", KEY_WINDOW, KIND_I64, F(window_period), DENSE_TOO, F(slides)},
-    {"attention.sliding_window_full_first", KEY_OWN, KIND_BOOL, F(window_full_first), DENSE_TOO, 0},
+    {"attention.sliding_window", KEY_WINDOW, KIND_I64, F(window), DENSE_TOO | OF_LAYERS, 0},
+    {"attention.sliding_window_pattern", KEY_WINDOW, KIND_I64, F(window_period), DENSE_TOO | OF_LAYERS, F(slides)},
+    {"attention.sliding_window_full_first", KEY_OWN, KIND_BOOL, F(window_full_first), DENSE_TOO | OF_LAYERS, 0},
     {"attention.gate", KEY_OWN, KIND_BOOL, F(attention_gate), DENSE_TOO, 0},
-    {"attention.recurrent_kind", KEY_OWN, KIND_ATTENTION, F(recurrent), DENSE_TOO, 0},
-    {"attention.recurrent_layers", KEY_DELTA, KIND_LAYERS, F(recurrent_at), DENSE_TOO, F(recurrent_at)},
-    {"full_attention_interval", KEY_DELTA, KIND_I64, F(recurrent_period), DENSE_TOO, 0},
+    {"attention.recurrent_kind", KEY_OWN, KIND_ATTENTION, F(recurrent), DENSE_TOO | OF_LAYERS, 0},
+    {"attention.recurrent_layers", KEY_DELTA, KIND_LAYERS, F(recurrent_at), DENSE_TOO | OF_LAYERS, F(recurrent_at)},
+    {"full_attention_interval", KEY_DELTA, KIND_I64, F(recurrent_period), DENSE_TOO | OF_LAYERS, 0},
     {"ssm.conv_kernel", KEY_DELTA, KIND_I64, F(delta.taps), DENSE_TOO, 0},
     {"ssm.state_size", KEY_DELTA, KIND_I64, F(delta.k_dim), DENSE_TOO, 0},
     {"ssm.group_count", KEY_DELTA, KIND_I64, F(delta.k_heads), DENSE_TOO, 0},
@@ -98,9 +102,9 @@ static const struct key keys[] = {
     {"rope.scaling.yarn_log_multiplier", KEY_LATENT, KIND_REAL, F(yarn_log_multiplier), DENSE_TOO, 0},
     {"rope.scaling.attn_factor", KEY_COMMON, KIND_REAL, F(rope_attention_factor), 0, 0},
     {"rope.scaling.attn_factor_long", KEY_LONG_FACTOR, KIND_REAL, F(rope_long_factor), DENSE_TOO, 0},
-    {"leading_dense_block_count", KEY_LEADING_DENSE, KIND_I64, F(n_dense_leading), 0, 0},
-    {"interleave_moe_layer_step", KEY_MOE_PERIOD, KIND_I64, F(moe_period), 0, 0},
-    {"feed_forward_length", KEY_COMMON, KIND_I64, F(dense_ff), 0, F(dense_ff_at)},
+    {"leading_dense_block_count", KEY_LEADING_DENSE, KIND_I64, F(n_dense_leading), OF_LAYERS, 0},
+    {"interleave_moe_layer_step", KEY_MOE_PERIOD, KIND_I64, F(moe_period), OF_LAYERS, 0},
+    {"feed_forward_length", KEY_COMMON, KIND_I64, F(dense_ff), OF_LAYERS, F(dense_ff_at)},
     {"expert_count", KEY_COMMON, KIND_INT, F(n_expert), 0, 0},
     {"expert_zero_count", KEY_LIGHT, KIND_INT, F(n_zero), 0, 0},
     {"expert_copy_count", KEY_LIGHT, KIND_INT, F(n_copy), 0, 0},
@@ -587,7 +591,6 @@ static bool nearly(real a, real b)
     return a == b || fabs((double)a - (double)b) <= 1e-6 * fabs((double)b);
 }
 
-/* Lists and periods are ways to say what a layer is. */
 static const char *other_layer(const struct spec *a, const struct spec *b)
 {
     for (int64_t i = 0; i < a->n_layer; i++) {
@@ -614,9 +617,7 @@ const char *keys_other(const struct spec *a, const struct spec *b)
         return scaling_factor;
     for (int i = 0; i < N_KEYS; i++) {
         const struct key *k = &keys[i];
-        if (k->list || k->field == F(window) || k->field == F(window_full_first) || k->field == F(recurrent) ||
-            k->field == F(recurrent_period) || k->field == F(n_dense_leading) || k->field == F(moe_period) ||
-            (!says_something(k, a) && !says_something(k, b)))
+        if (k->flags & OF_LAYERS || (!says_something(k, a) && !says_something(k, b)))
             continue;
         bool same = k->kind == KIND_REAL ? nearly(*(const real *)(const void *)((const char *)a + k->field),
                                                   *(const real *)(const void *)((const char *)b + k->field))

@@ -15,7 +15,7 @@ cadre_err keys_write(const struct family *f, const struct spec *s, struct gguf_w
 /* Every field that the family has no key for holds what the family's facts say. */
 cadre_err keys_express(const struct family *f, const struct spec *s, cadre_error *err);
 /* The first thing that two specs of a family say differently (reals: by more than 1e-6 of their size), by its key's
- * name or in words; NULL: none. What only tensors say does not count. */
+ * name or in words; NULL: none. */
 const char *keys_other(const struct spec *a, const struct spec *b);
 
 #endif

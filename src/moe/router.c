@@ -178,16 +178,9 @@ void routing_copy(struct routing *to, const struct routing *from)
     copy_values(to->logits, from->logits);
 }
 
-static void pass_gradient(struct tensor *to, const struct tensor *from)
-{
-    while (to->base)
-        to = to->base;
-    to->g = from->g;
-}
-
 void routing_pass_gradients(struct routing *to, const struct routing *from)
 {
-    pass_gradient(to->weight, from->weight);
-    pass_gradient(to->score, from->score);
-    pass_gradient(to->logits, from->logits);
+    tensor_grad_take(to->weight, from->weight);
+    tensor_grad_take(to->score, from->score);
+    tensor_grad_take(to->logits, from->logits); /* or is score itself, where a gate learns nothing (route_to_first) */
 }

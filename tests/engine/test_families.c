@@ -1,6 +1,7 @@
 /* Every family's tiny model in sessions: a prompt at once, in pieces and token by token gives the same bytes, on any
  * number of threads and on every kernel level, with weights, activations and caches in each of their formats; and its
  * Hugging Face directory is the same model. */
+#include "model/random_model.h"
 #include "model/spec_changes.h"
 #include "model/tiny_specs.h"
 #include "test.h"
@@ -19,11 +20,9 @@ static char folder[] = "/tmp/cadre-families-XXXXXX", file[64], directory[64];
 
 static void write_model(const struct spec *s, enum dtype type)
 {
-    struct model *m;
+    struct model *m = random_model(s, 11, false);
     struct gguf_writer *w;
     cadre_error e = {0};
-    assert_ok(model_new(&m, s, 11, (real)0.2, false, &e), e);
-    model_finish(m);
     assert_ok(gguf_writer_open(&w, file, &e), e);
     assert_ok(spec_to_gguf(w, &m->spec, &e), e);
     assert_ok(model_write(w, m, type, &e), e);

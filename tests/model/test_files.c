@@ -3,10 +3,10 @@
 
 #include <unistd.h>
 
-#include "base/rng.h"
 #include "file/alloc.h"
 #include "model/family.h"
 #include "model/tensors.h"
+#include "random_model.h"
 #include "spec_changes.h"
 #include "tiny_specs.h"
 
@@ -18,17 +18,7 @@ static const int32_t token[N_TOK] = {3, 1, 4, 1, 5, 9, 2, 6, 49};
 static struct model *tiny_model(int i)
 {
     struct spec s = tiny_spec(i);
-    struct model *m;
-    cadre_error err = {0};
-    assert_ok(model_new(&m, &s, 11, (real)0.2, false, &err), err);
-    struct rng rng;
-    rng_seed(&rng, 12);
-    for (int64_t p = 0; p < m->n_params; p++)
-        if (!m->params[p].matrix)
-            for (int64_t j = 0; j < tensor_count(&m->params[p].t); j++)
-                m->params[p].t.x[j] += (real)(0.1 * rng_uniform(&rng));
-    model_finish(m);
-    return m;
+    return random_model(&s, 11, false);
 }
 
 static void save(const struct model *m, enum dtype type)
@@ -247,12 +237,11 @@ static void families_refuse_what_they_cannot_express(void **state)
 /* False when the family refuses to write such a model. */
 static bool comes_back(const struct spec *s, const char *one, const char *other)
 {
-    struct model *m, *back;
+    struct model *back;
     cadre_error err = {0};
     if (spec_can_write(s, &err))
         return false;
-    assert_ok(model_new(&m, s, 11, (real)0.2, false, &err), err);
-    model_finish(m);
+    struct model *m = random_model(s, 11, false);
     save(m, DTYPE_F32);
     if (model_open(&back, path, MLA_PLAIN, NULL, NULL, NULL, &err))
         fail_msg("%s with %s and %s changed is written and cannot be read: %s", s->family, one, other, err.text);

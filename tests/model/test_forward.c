@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "file/alloc.h"
 #include "model/tensors.h"
+#include "random_model.h"
 #include "tiny_specs.h"
 
 enum { N_TOK = 75 }; /* more than one block of keys */
@@ -15,17 +16,7 @@ enum { N_TOK = 75 }; /* more than one block of keys */
 static struct model *tiny_model(int i, bool with_grad)
 {
     struct spec s = tiny_spec(i);
-    struct model *m;
-    cadre_error err = {0};
-    assert_ok(model_new(&m, &s, 7, (real)0.2, with_grad, &err), err);
-    struct rng rng;
-    rng_seed(&rng, 8);
-    for (int64_t p = 0; p < m->n_params; p++) /* norms, biases and divisors too: none may be ignored */
-        if (!m->params[p].matrix)
-            for (int64_t j = 0; j < tensor_count(&m->params[p].t); j++)
-                m->params[p].t.x[j] += (real)(0.1 * rng_uniform(&rng));
-    model_finish(m);
-    return m;
+    return random_model(&s, 7, with_grad);
 }
 
 static void random_tokens(int32_t *token, int64_t n)
