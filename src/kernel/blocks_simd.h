@@ -605,10 +605,7 @@ INLINE void plane_words(uint32_t *w, __m256i code, int b)
     /* even numbers, then odd ones, of each 8 */
     __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
     __m256i split = _mm256_shuffle_epi8(code, order);
-    if (b == 8) { /* of each 4: 0, 2, 1, 3 */
-        __m256i four = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
-        _mm256_storeu_si256((__m256i *)(void *)w, _mm256_shuffle_epi8(code, four));
-    } else if (b == 4) {
+    if (b == 4) {
         _mm_storeu_si128((__m128i *)(void *)w, join_pairs(split, 4));
     } else if (b == 2) { /* bytes e01 e23 o01 o23 of each 8; a word takes four bytes of one kind, of 16 numbers */
         __m128i x = join_pairs(split, 2);
@@ -620,22 +617,29 @@ INLINE void plane_words(uint32_t *w, __m256i code, int b)
         *w = (uint32_t)_mm256_movemask_epi8(_mm256_slli_epi16(halves, 7));
     }
 }
-enum { ROW_WORDS = 8 /* of a plane, at most */ };
-/* The words of 16 rows, word v of each side by side in vector v */
+enum { ROW_WORDS = 4 /* of a plane, at most */ };
+/* 16 bytes of rows j, j + 4, j + 8, j + 12 */
+INLINE i16 four_rows(const unsigned char *rows, int64_t row_bytes, int j)
+{
+    rows += j * row_bytes;
+    return i_quarters(rows, rows + 4 * row_bytes, rows + 8 * row_bytes, rows + 12 * row_bytes);
+}
+/* The first n of four words of 16 rows, each word's together; w[j] has the rows of four_rows(…, j). */
+INLINE void put_words(unsigned char *plane, const i16 w[4], int n)
+{
+    v16 x[4];
+    for (int j = 0; j < 4; j++)
+        x[j] = v_from_bits(w[j]);
+    v_transpose4(x);
+    for (int v = 0; v < n; v++)
+        v_store((float *)(void *)(plane + v * PLANE_BYTES), x[v]);
+}
 INLINE void put_plane_simd(unsigned char *plane, const uint32_t w[STRIP * ROW_WORDS], int b)
 {
-    const float *row[STRIP];
-    float *to = (float *)(void *)plane;
-    for (int i = 0; i < STRIP; i++)
-        row[i] = (const float *)(const void *)(w + i * ROW_WORDS);
-    for (int v = 0; v < b; v += 4) {
-        v16 x[4];
-        for (int j = 0; j < 4; j++)
-            x[j] = v_gather4(row, j, v);
-        v_transpose4(x);
-        for (int j = 0; j < 4 && v + j < b; j++)
-            v_store(to + (v + j) * STRIP, x[j]);
-    }
+    i16 x[4];
+    for (int j = 0; j < 4; j++)
+        x[j] = four_rows((const unsigned char *)w, ROW_WORDS * sizeof *w, j);
+    put_words(plane, x, b);
 }
 /* Two loads: codes are written in halves, which one load could not take over from the stores */
 INLINE __m256i load_halves(const uint8_t code[GRID_BLOCK])
@@ -644,6 +648,89 @@ INLINE __m256i load_halves(const uint8_t code[GRID_BLOCK])
     return _mm256_inserti128_si256(_mm256_castsi128_si256(a),
                                    _mm_loadu_si128((const __m128i *)(const void *)(code + 16)), 1);
 }
+
+/* A plane of 32 numbers, group g of the rows' blocks: from codes of a row at a time */
+INLINE void plane_of_codes(unsigned char *plane, const unsigned char *rows, int64_t row_bytes, int g,
+                           struct block_format f, void (*codes)(const unsigned char *, int, uint8_t[GRID_BLOCK]))
+{
+    _Alignas(64) uint32_t low[STRIP * ROW_WORDS], high[STRIP * ROW_WORDS];
+    for (int lane = 0; lane < STRIP; lane++) {
+        uint8_t code[GRID_BLOCK];
+        codes(rows + lane * row_bytes, g, code);
+        __m256i c = load_halves(code);
+        plane_words(low + lane * ROW_WORDS, _mm256_and_si256(c, _mm256_set1_epi8((char)((1 << f.low) - 1))), f.low);
+        if (f.high) {
+            __m256i h = _mm256_and_si256(c, _mm256_set1_epi8((char)(((1 << f.high) - 1) << f.low)));
+            plane_words(high + lane * ROW_WORDS, _mm256_srli_epi16(h, f.low), f.high);
+        }
+    }
+    put_plane_simd(plane, low, f.low);
+    if (f.high)
+        put_plane_simd(plane + f.low * PLANE_BYTES, high, f.high);
+}
+/* … of formats whose codes lie in the file as they are: 16 bytes of 16 rows at a time, in registers. Nibbles: each
+ * word takes those of eight bytes, low + high << 4 of 0 2, 4 6, 1 3, 5 7. */
+INLINE i16 paired(const unsigned char *rows, int64_t row_bytes, int j)
+{
+    return i_bytes(four_rows(rows, row_bytes, j), _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
+}
+INLINE i16 join_nibbles(i16 x, int shift)
+{
+    return i_pairs(i_and(i_shr(x, shift), i_set1(0x0f0f0f0f)), i_set1(0x10011001));
+}
+INLINE void plane_of_low_high(unsigned char *plane, const unsigned char *rows, int64_t row_bytes)
+{
+    i16 w[4];
+    for (int j = 0; j < 4; j++) {
+        i16 x = paired(rows, row_bytes, j);
+        w[j] = i_narrow(join_nibbles(x, 0), join_nibbles(x, 4));
+    }
+    put_words(plane, w, 4);
+}
+INLINE void plane_of_nibbles(unsigned char *plane, const unsigned char *rows, int64_t row_bytes, int shift)
+{
+    i16 w[4];
+    for (int j = 0; j < 4; j++)
+        w[j] = i_narrow(join_nibbles(paired(rows, row_bytes, j), shift),
+                        join_nibbles(paired(rows + 16, row_bytes, j), shift));
+    put_words(plane, w, 4);
+}
+INLINE void plane_of_bytes(unsigned char *plane, const unsigned char *rows, int64_t row_bytes)
+{
+    for (int v = 0; v < 8; v += 4) {
+        i16 w[4];
+        for (int j = 0; j < 4; j++)
+            w[j] = i_bytes(four_rows(rows + 4 * v, row_bytes, j),
+                           _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+        put_words(plane + v * PLANE_BYTES, w, 4);
+    }
+}
+
+#define PLANE(name, ...)                                                                                               \
+    INLINE void plane_##name(unsigned char *plane, const unsigned char *rows, int64_t row_bytes, int g,                \
+                             struct block_format f)                                                                    \
+    {                                                                                                                  \
+        (void)g, (void)f;                                                                                              \
+        __VA_ARGS__;                                                                                                   \
+    }
+#define PLANE_OF_CODES(name) PLANE(name, plane_of_codes(plane, rows, row_bytes, g, f, codes_##name))
+PLANE(after_1, plane_of_low_high(plane, rows + 1, row_bytes))
+PLANE(after_2, plane_of_low_high(plane, rows + 2, row_bytes))
+PLANE(q4_1, plane_of_low_high(plane, rows + 4, row_bytes))
+PLANE(iq4_xs, plane_of_low_high(plane, rows + 8 + 16 * g, row_bytes))
+PLANE(q4_k, plane_of_nibbles(plane, rows + 16 + g / 2 * 32, row_bytes, g % 2 * 4))
+PLANE(q8_0, plane_of_bytes(plane, rows + 2, row_bytes))
+PLANE(f8, plane_of_bytes(plane, rows + 4 + 32 * g, row_bytes))
+PLANE_OF_CODES(q5_0)
+PLANE_OF_CODES(q5_1)
+PLANE_OF_CODES(q2_k)
+PLANE_OF_CODES(q3_k)
+PLANE_OF_CODES(q5_k)
+PLANE_OF_CODES(q6_k)
+PLANE_OF_CODES(nvfp4)
+PLANE_OF_CODES(tq2_0)
+PLANE_OF_CODES(q1_0)
+PLANE_OF_CODES(q2_0)
 
 /* The header fields of one unit of 16 rows */
 INLINE void put_record_simd(unsigned char *record, const unsigned char *row, int64_t row_bytes, struct block_format f,
@@ -656,36 +743,20 @@ INLINE void put_record_simd(unsigned char *record, const unsigned char *row, int
 }
 INLINE void put_strip_simd(unsigned char *strip, const unsigned char *rows, int64_t k, int64_t bytes,
                            struct block_format f, int half, int byte,
-                           void (*codes)(const unsigned char *, int, uint8_t[GRID_BLOCK]))
+                           void (*put_plane)(unsigned char *, const unsigned char *, int64_t, int, struct block_format))
 {
     unsigned char *plane = strip + k / f.unit * record_bytes(f);
     int64_t row_bytes = k / f.unit * bytes;
     for (; k > 0; k -= f.unit, rows += bytes, strip += record_bytes(f)) {
         put_record_simd(strip, rows, row_bytes, f, half, byte);
         UNROLL for (int g = 0; g < f.unit / GRID_BLOCK; g++, plane += plane_bytes(f))
-        {
-            _Alignas(64) uint32_t low[STRIP * ROW_WORDS], high[STRIP * ROW_WORDS];
-            for (int lane = 0; lane < STRIP; lane++) {
-                uint8_t code[GRID_BLOCK];
-                codes(rows + lane * row_bytes, g, code);
-                __m256i c = load_halves(code);
-                __m256i l = f.low == 8 ? c : _mm256_and_si256(c, _mm256_set1_epi8((char)((1 << f.low) - 1)));
-                plane_words(low + lane * ROW_WORDS, l, f.low);
-                if (f.high) {
-                    __m256i h = _mm256_and_si256(c, _mm256_set1_epi8((char)(((1 << f.high) - 1) << f.low)));
-                    plane_words(high + lane * ROW_WORDS, _mm256_srli_epi16(h, f.low), f.high);
-                }
-            }
-            put_plane_simd(plane, low, f.low);
-            if (f.high)
-                put_plane_simd(plane + f.low * PLANE_BYTES, high, f.high);
-        }
+            put_plane(plane, rows, row_bytes, g, f);
     }
 }
 #define PUT_STRIP(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales) \
     static void put_strip_##name(unsigned char *strip, const unsigned char *rows, int64_t k)                           \
     {                                                                                                                  \
-        put_strip_simd(strip, rows, k, dtype_info(DTYPE_##type)->bytes, block_##name, half, byte, codes_##codes);      \
+        put_strip_simd(strip, rows, k, dtype_info(DTYPE_##type)->bytes, block_##name, half, byte, plane_##codes);      \
     }
 CODE_FORMATS(PUT_STRIP)
 FLOAT_FORMATS(PUT_STRIP)

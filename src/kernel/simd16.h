@@ -121,6 +121,25 @@ INLINE i16 i_shr(i16 a, int n)
 {
     return _mm512_srli_epi32(a, (unsigned)n);
 }
+INLINE i16 i_bytes(i16 a, __m128i order) /* byte order[i] of each quarter becomes its byte i */
+{
+    return _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(order));
+}
+INLINE i16 i_pairs(i16 a, i16 b) /* 16-bit sums of two unsigned bytes of a by two signed ones of b */
+{
+    return _mm512_maddubs_epi16(a, b);
+}
+INLINE i16 i_narrow(i16 a, i16 b) /* 16-bit numbers of up to 8 bits: those of a, then b, in each quarter */
+{
+    return _mm512_packus_epi16(a, b);
+}
+INLINE i16 i_quarters(const void *p0, const void *p1, const void *p2, const void *p3)
+{
+    i16 x = _mm512_castsi128_si512(_mm_loadu_si128(p0));
+    x = _mm512_inserti32x4(x, _mm_loadu_si128(p1), 1);
+    x = _mm512_inserti32x4(x, _mm_loadu_si128(p2), 2);
+    return _mm512_inserti32x4(x, _mm_loadu_si128(p3), 3);
+}
 INLINE i16 i_load(const void *p)
 {
     return _mm512_loadu_si512(p);
@@ -168,10 +187,7 @@ INLINE __m256 v_high(v16 x)
 /* Four values from each of the addresses p[j + 4 q], q = 0 … 3, into quarter q. */
 INLINE v16 v_gather4(const float *const p[16], int j, int64_t at)
 {
-    v16 x = _mm512_castps128_ps512(_mm_loadu_ps(p[j] + at));
-    x = _mm512_insertf32x4(x, _mm_loadu_ps(p[j + 4] + at), 1);
-    x = _mm512_insertf32x4(x, _mm_loadu_ps(p[j + 8] + at), 2);
-    return _mm512_insertf32x4(x, _mm_loadu_ps(p[j + 12] + at), 3);
+    return v_from_bits(i_quarters(p[j] + at, p[j + 4] + at, p[j + 8] + at, p[j + 12] + at));
 }
 INLINE __m128 v_quarter(v16 x, int q)
 {
@@ -318,6 +334,23 @@ INLINE i16 i_shr(i16 a, int n)
 {
     return (i16){_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)};
 }
+INLINE i16 i_bytes(i16 a, __m128i order) /* byte order[i] of each quarter becomes its byte i */
+{
+    __m256i o = _mm256_broadcastsi128_si256(order);
+    return (i16){_mm256_shuffle_epi8(a.lo, o), _mm256_shuffle_epi8(a.hi, o)};
+}
+INLINE i16 i_pairs(i16 a, i16 b) /* 16-bit sums of two unsigned bytes of a by two signed ones of b */
+{
+    return (i16){_mm256_maddubs_epi16(a.lo, b.lo), _mm256_maddubs_epi16(a.hi, b.hi)};
+}
+INLINE i16 i_narrow(i16 a, i16 b) /* 16-bit numbers of up to 8 bits: those of a, then b, in each quarter */
+{
+    return (i16){_mm256_packus_epi16(a.lo, b.lo), _mm256_packus_epi16(a.hi, b.hi)};
+}
+INLINE i16 i_quarters(const void *p0, const void *p1, const void *p2, const void *p3)
+{
+    return (i16){_mm256_loadu2_m128i(p1, p0), _mm256_loadu2_m128i(p3, p2)};
+}
 INLINE i16 i_load(const void *p)
 {
     return (i16){_mm256_loadu_si256(p), _mm256_loadu_si256((const __m256i *)p + 1)};
@@ -374,9 +407,7 @@ INLINE __m256 v_high(v16 x)
 /* Four values from each of the addresses p[j + 4 q], q = 0 … 3, into quarter q. */
 INLINE v16 v_gather4(const float *const p[16], int j, int64_t at)
 {
-    return (v16){
-        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p[j] + at)), _mm_loadu_ps(p[j + 4] + at), 1),
-        _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p[j + 8] + at)), _mm_loadu_ps(p[j + 12] + at), 1)};
+    return v_from_bits(i_quarters(p[j] + at, p[j + 4] + at, p[j + 8] + at, p[j + 12] + at));
 }
 INLINE __m128 v_quarter(v16 x, int q)
 {
