@@ -8,7 +8,7 @@ PROMPT ?= The old house stood
 ARGS ?=
 
 .DEFAULT_GOAL := build
-.PHONY: build run test bench asan tsan fuzz cov format lint setup install clean ci
+.PHONY: build run chat test bench asan tsan fuzz cov format lint setup install clean ci
 
 $(BUILD)/build.ninja: | .setup-done
 	CC=$(CC_FOR) meson setup $(BUILD) --buildtype=release
@@ -24,6 +24,9 @@ setup:
 
 run: build
 	@$(BUILD)/cadre run $(MODEL) -p "$(PROMPT)" --echo $(ARGS)
+
+chat: build
+	@$(BUILD)/cadre chat $(MODEL) $(ARGS)
 
 test: build
 	@tools/setup peer || echo "the peer test will be skipped"
