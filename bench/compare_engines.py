@@ -9,7 +9,7 @@ with its weights repacked at load, `ik-rtr`. A turn asks each engine once, in a 
 up, then a prompt of random ids is timed, and after it single tokens. All engines have the same threads and lengths, keys and
 values in F16 and rounded activations, unless --cadre-options says otherwise. Reported are medians, least and most over the
 turns, and cadre's speed as a multiple of each other engine's: the median of the ratios inside a turn, where drift of the
-machine cancels out.
+machine cancels out. The read roof is the bandwidth that `cadre bench` finds in the same turn over the bytes that a token reads.
 
 With --others 0.05, a run in which other programs took more than that share of all processors' time is done again, and
 after a few such runs left out. --wrap COMMAND stands before every measured process (numactl, taskset). With --keep FILE the
@@ -136,7 +136,8 @@ def cadre(options):
     command = [options.cadre, "bench", options.model, "-p", options.prompt, "-n", options.generate, "-r", 1, "-t",
                options.threads, "--json", *shlex.split(options.cadre_options)]
     said = start(options, command)
-    return said["prompt_tokens_per_s"]["median"], said["tokens_per_s"]["median"]
+    generate = said["tokens_per_s"]["median"]
+    return said["prompt_tokens_per_s"]["median"], generate, generate / said["bandwidth_share"]
 
 
 def llama_cpp(options):
@@ -175,14 +176,16 @@ def version(name, options):
 
 
 def measure(options):
-    """(turns: engine -> (prompt tokens/s, generated tokens/s), failures: engine -> why); who fails is left out from then on"""
+    """(turns: engine -> (prompt tokens/s, generated tokens/s) and "roof" -> tokens/s at the read bandwidth that cadre found,
+    failures: engine -> why); who fails is left out from then on"""
     turns, failures = [], {}
     for number in range(1, options.repeats + 1):
         turns.append({})
         for name in [n for n in options.engines if n not in failures]:
             try:
                 begin = time.perf_counter()
-                turns[-1][name] = prompt, generate = RUN[name](options)
+                prompt, generate, *roof = RUN[name](options)
+                turns[-1] |= {name: (prompt, generate)} | ({"roof": roof[0]} if roof else {})
                 seconds = time.perf_counter() - begin
                 print(f"turn {number} {name}: {prompt:.1f}, {generate:.2f} tokens/s, {seconds:.0f} s with loading",
                       file=sys.stderr, flush=True)
@@ -214,6 +217,8 @@ def summary(turns, options):
         prompt, generate = zip(*(turn[name] for turn in turns if name in turn))
         out[name] = {"version": version(name, options), "prompt_tokens_per_s": spread(prompt),
                      "tokens_per_s": spread(generate)}
+        shares = [turn[name][1] / turn["roof"] for turn in turns if name in turn and "roof" in turn]
+        out[name] |= {"roof_share": spread(shares)} if shares else {}
         both = [(turn["cadre"], turn[name]) for turn in turns if name in turn and "cadre" in turn and name != "cadre"]
         for key, column in (("cadre_prompt_ratio", 0), ("cadre_ratio", 1)) if both else ():
             out[name][key] = statistics.median(a[column] / b[column] for a, b in both)
@@ -225,10 +230,11 @@ def cell(s, digits):
 
 
 def table(figures):
-    lines = ["| engine | prompt, tokens/s | cadre is | generation, tokens/s | cadre is |", "|---|---|---|---|---|"]
+    lines = ["| engine | prompt, tokens/s | cadre is | generation, tokens/s | cadre is | of the read roof |", "|---|---|---|---|---|---|"]
     for name, f in figures.items():
         times = [f"{f[key]:.2f} x" if key in f else "" for key in ("cadre_prompt_ratio", "cadre_ratio")]
-        lines.append(f"| {name} | {cell(f['prompt_tokens_per_s'], 1)} | {times[0]} | {cell(f['tokens_per_s'], 2)} | {times[1]} |")
+        share = f"{100 * f['roof_share']['median']:.0f} %" if "roof_share" in f else ""
+        lines.append(f"| {name} | {cell(f['prompt_tokens_per_s'], 1)} | {times[0]} | {cell(f['tokens_per_s'], 2)} | {times[1]} | {share} |")
     return "\n".join(lines)
 
 

@@ -80,6 +80,10 @@ def check_comparison(cadre, folder):
         ratios = sorted(turn["cadre"][column] / turn["llama.cpp"][column] for turn in kept)
         if len(kept) != 3 or abs(said["engines"]["llama.cpp"][ratio] - ratios[1]) > 1e-9:
             return f"ratios {ratios}, but {ratio} is {said['engines']['llama.cpp'][ratio]}"
+    for name, figures in said["engines"].items():
+        shares = sorted(turn[name][1] / turn["roof"] for turn in kept if "roof" in turn)
+        if len(shares) != 2 or sorted(figures["roof_share"]["all"]) != shares:
+            return f"{name}: shares of the roof {figures['roof_share']}, but {shares}"
     return None if list(said["engines"]) == ["cadre", "llama.cpp"] else f"engines {list(said['engines'])}"
 
 
