@@ -370,7 +370,7 @@ static void heat_columns(FILE *f, const struct svg_heat *h, const struct axes *a
         return;
     }
     double wide = (a->right - a->left) / h->cols;
-    int every = (int)ceil(22 / wide);
+    int digits = snprintf(NULL, 0, "%d", h->cols - 1), every = (int)ceil(8 * (digits + 1) / wide);
     for (int c = 0; c < h->cols; c += every) {
         char text[16];
         snprintf(text, sizeof text, "%d", c);
