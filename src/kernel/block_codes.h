@@ -28,20 +28,33 @@ static inline void fifth_bits(const unsigned char *high, uint8_t code[GRID_BLOCK
     }
 }
 
-static inline void codes_after_1(const unsigned char *p, int g, uint8_t code[GRID_BLOCK]) /* mxfp4 */
+/* Where the codes of numbers 32 g … lie, of formats that have them as whole nibbles or bytes; packing reads them there
+ * too. */
+#define PLACE(name, at)                                                                                                \
+    static inline const unsigned char *place_##name(const unsigned char *p, int g)                                     \
+    {                                                                                                                  \
+        (void)g;                                                                                                       \
+        return p + (at);                                                                                               \
+    }
+PLACE(after_1, 1) /* mxfp4 */
+PLACE(after_2, 2) /* q4_0, iq4_nl */
+PLACE(q4_1, 4)
+PLACE(iq4_xs, 8 + 16 * g)
+PLACE(q4_k, 16 + g / 2 * 32)
+PLACE(q8_0, 2)
+PLACE(f8, 4 + 32 * g)
+
+static inline void codes_after_1(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    (void)g;
-    low_high(p + 1, code);
+    low_high(place_after_1(p, g), code);
 }
-static inline void codes_after_2(const unsigned char *p, int g, uint8_t code[GRID_BLOCK]) /* q4_0, iq4_nl */
+static inline void codes_after_2(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    (void)g;
-    low_high(p + 2, code);
+    low_high(place_after_2(p, g), code);
 }
 static inline void codes_q4_1(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    (void)g;
-    low_high(p + 4, code);
+    low_high(place_q4_1(p, g), code);
 }
 static inline void codes_q5_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
@@ -57,12 +70,11 @@ static inline void codes_q5_1(const unsigned char *p, int g, uint8_t code[GRID_B
 }
 static inline void codes_q8_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    (void)g;
-    memcpy(code, p + 2, GRID_BLOCK);
+    memcpy(code, place_q8_0(p, g), GRID_BLOCK);
 }
 static inline void codes_iq4_xs(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    low_high(p + 8 + 16 * g, code);
+    low_high(place_iq4_xs(p, g), code);
 }
 
 /* Places in super-blocks: format/k_quants.c. */
@@ -87,7 +99,7 @@ static inline void codes_q3_k(const unsigned char *p, int g, uint8_t code[GRID_B
 }
 static inline void codes_q4_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    bits_of(p + 16 + g / 2 * 32, g % 2 * 4, 15, code);
+    bits_of(place_q4_k(p, g), g % 2 * 4, 15, code);
 }
 static inline void codes_q5_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
@@ -131,7 +143,7 @@ static inline void codes_q2_0(const unsigned char *p, int g, uint8_t code[GRID_B
 }
 static inline void codes_f8(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    memcpy(code, p + 4 + 32 * g, GRID_BLOCK);
+    memcpy(code, place_f8(p, g), GRID_BLOCK);
 }
 
 /* ---- codebook formats: a block laid out as strips want it, and back (blocks.h) */
