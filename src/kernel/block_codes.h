@@ -39,10 +39,15 @@ static inline void fifth_bits(const unsigned char *high, uint8_t code[GRID_BLOCK
 PLACE(after_1, 1) /* mxfp4 */
 PLACE(after_2, 2) /* q4_0, iq4_nl */
 PLACE(q4_1, 4)
+PLACE(q5_0, 6)
+PLACE(q5_1, 8)
 PLACE(iq4_xs, 8 + 16 * g)
-PLACE(q4_k, 16 + g / 2 * 32)
 PLACE(q8_0, 2)
 PLACE(f8, 4 + 32 * g)
+/* … and where 32 single bits of them lie, bit i for number i */
+PLACE(fifth_q5_0, 2)
+PLACE(fifth_q5_1, 4)
+PLACE(q1_0, 2 + 4 * g)
 
 static inline void codes_after_1(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
@@ -58,15 +63,13 @@ static inline void codes_q4_1(const unsigned char *p, int g, uint8_t code[GRID_B
 }
 static inline void codes_q5_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    (void)g;
-    low_high(p + 6, code);
-    fifth_bits(p + 2, code);
+    low_high(place_q5_0(p, g), code);
+    fifth_bits(place_fifth_q5_0(p, g), code);
 }
 static inline void codes_q5_1(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    (void)g;
-    low_high(p + 8, code);
-    fifth_bits(p + 4, code);
+    low_high(place_q5_1(p, g), code);
+    fifth_bits(place_fifth_q5_1(p, g), code);
 }
 static inline void codes_q8_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
@@ -77,40 +80,63 @@ static inline void codes_iq4_xs(const unsigned char *p, int g, uint8_t code[GRID
     low_high(place_iq4_xs(p, g), code);
 }
 
-/* Places in super-blocks: format/k_quants.c. */
-static inline void bits_of(const unsigned char *p, int shift, int mask, uint8_t code[GRID_BLOCK])
+/* Formats that have codes, or their lower or upper bits, at the same place of 32 bytes: those of number 32 g + j from
+ * bit `shift` of byte j on. Places in super-blocks: format/k_quants.c. */
+struct bit_place {
+    const unsigned char *p;
+    int shift;
+};
+#define BIT_PLACE(name, at, shift)                                                                                     \
+    static inline struct bit_place bits_##name(const unsigned char *p, int g)                                          \
+    {                                                                                                                  \
+        return (struct bit_place){p + (at), shift};                                                                    \
+    }
+BIT_PLACE(q2_k, 16 + g / 4 * 32, g % 4 * 2)
+BIT_PLACE(q3_k, 32 + g / 4 * 32, g % 4 * 2)
+BIT_PLACE(third_q3_k, 0, g)
+BIT_PLACE(q4_k, 16 + g / 2 * 32, g % 2 * 4)
+BIT_PLACE(q5_k, 48 + g / 2 * 32, g % 2 * 4)
+BIT_PLACE(fifth_q5_k, 16, g)
+BIT_PLACE(q6_k, g / 4 * 64 + g % 2 * 32, g % 4 / 2 * 4)
+BIT_PLACE(upper_q6_k, 128 + g / 4 * 32, g % 4 * 2)
+BIT_PLACE(tq2_0, g / 4 * 32, g % 4 * 2)
+
+static inline void take_bits(struct bit_place from, int bits, uint8_t code[GRID_BLOCK])
 {
     for (int j = 0; j < GRID_BLOCK; j++)
-        code[j] = p[j] >> shift & mask;
+        code[j] = from.p[j] >> from.shift & ((1 << bits) - 1);
 }
-static inline void add_bits(const unsigned char *p, int shift, int mask, int to, uint8_t code[GRID_BLOCK])
+static inline void add_bits(struct bit_place from, int bits, int to, uint8_t code[GRID_BLOCK])
 {
     for (int j = 0; j < GRID_BLOCK; j++)
-        code[j] |= (uint8_t)((p[j] >> shift & mask) << to);
+        code[j] |= (uint8_t)((from.p[j] >> from.shift & ((1 << bits) - 1)) << to);
 }
 static inline void codes_q2_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    bits_of(p + 16 + g / 4 * 32, g % 4 * 2, 3, code);
+    take_bits(bits_q2_k(p, g), 2, code);
 }
 static inline void codes_q3_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    bits_of(p + 32 + g / 4 * 32, g % 4 * 2, 3, code);
-    add_bits(p, g, 1, 2, code);
+    take_bits(bits_q3_k(p, g), 2, code);
+    add_bits(bits_third_q3_k(p, g), 1, 2, code);
 }
 static inline void codes_q4_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    bits_of(place_q4_k(p, g), g % 2 * 4, 15, code);
+    take_bits(bits_q4_k(p, g), 4, code);
 }
 static inline void codes_q5_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    bits_of(p + 48 + g / 2 * 32, g % 2 * 4, 15, code);
-    add_bits(p + 16, g, 1, 4, code);
+    take_bits(bits_q5_k(p, g), 4, code);
+    add_bits(bits_fifth_q5_k(p, g), 1, 4, code);
 }
 static inline void codes_q6_k(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
-    int s = g % 4;
-    bits_of(p + g / 4 * 64 + s % 2 * 32, s / 2 * 4, 15, code);
-    add_bits(p + 128 + g / 4 * 32, s * 2, 3, 4, code);
+    take_bits(bits_q6_k(p, g), 4, code);
+    add_bits(bits_upper_q6_k(p, g), 2, 4, code);
+}
+static inline void codes_tq2_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
+{
+    take_bits(bits_tq2_0(p, g), 2, code);
 }
 
 /* Places in smaller blocks: format/fp4.c, format/ternary.c. */
@@ -121,14 +147,10 @@ static inline void codes_nvfp4(const unsigned char *p, int g, uint8_t code[GRID_
     uint64_t y[4] = {x[0] & mask, x[0] >> 4 & mask, x[1] & mask, x[1] >> 4 & mask};
     memcpy(code, y, sizeof y);
 }
-static inline void codes_tq2_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
-{
-    bits_of(p + g / 4 * 32, g % 4 * 2, 3, code);
-}
 static inline void codes_q1_0(const unsigned char *p, int g, uint8_t code[GRID_BLOCK])
 {
     memset(code, 0, GRID_BLOCK);
-    fifth_bits(p + 2 + 4 * g, code);
+    fifth_bits(place_q1_0(p, g), code);
     for (int j = 0; j < GRID_BLOCK; j++)
         code[j] >>= 4;
 }

@@ -590,41 +590,36 @@ static void set_grid(struct kernels *k)
 
 #ifndef CODEBOOKS_ONLY
 
-/* ---- packing: of 32 codes the even ones and the odd ones side by side, b bits each */
+/* ---- packing: 16 bytes of 16 rows at a time. Vector j has rows j, j + 4, j + 8, j + 12, a quarter each. */
 
-/* Pairs of neighbouring bytes, low + high << b, as 16 bytes in the order of the bytes before. */
-INLINE __m128i join_pairs(__m256i x, int b)
-{
-    __m256i words = _mm256_maddubs_epi16(x, _mm256_set1_epi16((short)(1 | 1 << (8 + b))));
-    __m256i bytes = _mm256_permute4x64_epi64(_mm256_packus_epi16(words, words), 0x08);
-    return _mm256_castsi256_si128(bytes);
-}
-/* One row's words of a plane: b of them */
-INLINE void plane_words(uint32_t *w, __m256i code, int b)
-{
-    /* even numbers, then odd ones, of each 8 */
-    __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
-    __m256i split = _mm256_shuffle_epi8(code, order);
-    if (b == 4) {
-        _mm_storeu_si128((__m128i *)(void *)w, join_pairs(split, 4));
-    } else if (b == 2) { /* bytes e01 e23 o01 o23 of each 8; a word takes four bytes of one kind, of 16 numbers */
-        __m128i x = join_pairs(split, 2);
-        x = _mm_shuffle_epi8(x, _mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
-        __m128i both = _mm_maddubs_epi16(x, _mm_set1_epi16(1 | 1 << 12));
-        _mm_storeu_si128((__m128i *)(void *)w, _mm_packus_epi16(both, both));
-    } else {                                                                                /* b == 1 */
-        __m256i halves = _mm256_permute4x64_epi64(_mm256_shuffle_epi32(split, 0xd8), 0xd8); /* 16 even, 16 odd */
-        *w = (uint32_t)_mm256_movemask_epi8(_mm256_slli_epi16(halves, 7));
-    }
-}
-enum { ROW_WORDS = 4 /* of a plane, at most */ };
-/* 16 bytes of rows j, j + 4, j + 8, j + 12 */
 INLINE i16 four_rows(const unsigned char *rows, int64_t row_bytes, int j)
 {
     rows += j * row_bytes;
     return i_quarters(rows, rows + 4 * row_bytes, rows + 8 * row_bytes, rows + 12 * row_bytes);
 }
-/* The first n of four words of 16 rows, each word's together; w[j] has the rows of four_rows(…, j). */
+/* Neighbouring bytes as one: low + high << b. */
+INLINE i16 join(i16 x, int b)
+{
+    return i_pairs(x, i_set1(0x00010001 * (1 | 1 << (8 + b))));
+}
+/* Four words of a plane of b bits a row, of codes 0 … 15 and 16 … 31; for fewer bits, the first b words. */
+INLINE i16 plane_words(i16 first, i16 last, int b)
+{
+    __m128i of_8 = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15); /* even, odd of each 8 */
+    __m128i of_16 = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
+    if (b == 8) /* 0 2, 1 3 of each 4 */
+        return i_bytes(first, _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+    if (b == 4)
+        return i_narrow(join(i_bytes(first, of_8), 4), join(i_bytes(last, of_8), 4));
+    i16 x = i_narrow(join(i_bytes(first, of_16), b), join(i_bytes(last, of_16), b));
+    x = join(x, 2 * b);
+    x = i_narrow(x, x);
+    if (b == 2)
+        return x;
+    x = join(x, 4); /* even 0 …, odd 1 …, even 16 …, odd 17 … */
+    return i_bytes(i_narrow(x, x), _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+}
+/* The first n of four words of 16 rows, each word's together */
 INLINE void put_words(unsigned char *plane, const i16 w[4], int n)
 {
     v16 x[4];
@@ -634,65 +629,26 @@ INLINE void put_words(unsigned char *plane, const i16 w[4], int n)
     for (int v = 0; v < n; v++)
         v_store((float *)(void *)(plane + v * PLANE_BYTES), x[v]);
 }
-INLINE void put_plane_simd(unsigned char *plane, const uint32_t w[STRIP * ROW_WORDS], int b)
-{
-    i16 x[4];
-    for (int j = 0; j < 4; j++)
-        x[j] = four_rows((const unsigned char *)w, ROW_WORDS * sizeof *w, j);
-    put_words(plane, x, b);
-}
-/* Two loads: codes are written in halves, which one load could not take over from the stores */
-INLINE __m256i load_halves(const uint8_t code[GRID_BLOCK])
-{
-    __m128i a = _mm_loadu_si128((const __m128i *)(const void *)code);
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(a),
-                                   _mm_loadu_si128((const __m128i *)(const void *)(code + 16)), 1);
-}
 
-/* A plane of 32 numbers, group g of the rows' blocks: from codes of a row at a time */
-INLINE void plane_of_codes(unsigned char *plane, const unsigned char *rows, int64_t row_bytes, int g,
-                           struct block_format f, void (*codes)(const unsigned char *, int, uint8_t[GRID_BLOCK]))
+/* A plane of b bits of 32 numbers, from where block_codes.h says that they lie */
+INLINE i16 some_bits(struct bit_place from, int64_t row_bytes, int j, int at, int b)
 {
-    _Alignas(64) uint32_t low[STRIP * ROW_WORDS], high[STRIP * ROW_WORDS];
-    for (int lane = 0; lane < STRIP; lane++) {
-        uint8_t code[GRID_BLOCK];
-        codes(rows + lane * row_bytes, g, code);
-        __m256i c = load_halves(code);
-        plane_words(low + lane * ROW_WORDS, _mm256_and_si256(c, _mm256_set1_epi8((char)((1 << f.low) - 1))), f.low);
-        if (f.high) {
-            __m256i h = _mm256_and_si256(c, _mm256_set1_epi8((char)(((1 << f.high) - 1) << f.low)));
-            plane_words(high + lane * ROW_WORDS, _mm256_srli_epi16(h, f.low), f.high);
-        }
-    }
-    put_plane_simd(plane, low, f.low);
-    if (f.high)
-        put_plane_simd(plane + f.low * PLANE_BYTES, high, f.high);
+    return i_and(i_shr(four_rows(from.p + at, row_bytes, j), from.shift), i_set1(0x01010101 * ((1 << b) - 1)));
 }
-/* … of formats whose codes lie in the file as they are: 16 bytes of 16 rows at a time, in registers. Nibbles: each
- * word takes those of eight bytes, low + high << 4 of 0 2, 4 6, 1 3, 5 7. */
-INLINE i16 paired(const unsigned char *rows, int64_t row_bytes, int j)
+INLINE void plane_of_bits(unsigned char *plane, struct bit_place from, int64_t row_bytes, int b)
 {
-    return i_bytes(four_rows(rows, row_bytes, j), _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15));
-}
-INLINE i16 join_nibbles(i16 x, int shift)
-{
-    return i_pairs(i_and(i_shr(x, shift), i_set1(0x0f0f0f0f)), i_set1(0x10011001));
+    i16 w[4];
+    for (int j = 0; j < 4; j++)
+        w[j] = plane_words(some_bits(from, row_bytes, j, 0, b), some_bits(from, row_bytes, j, 16, b), b);
+    put_words(plane, w, b);
 }
 INLINE void plane_of_low_high(unsigned char *plane, const unsigned char *rows, int64_t row_bytes)
 {
     i16 w[4];
     for (int j = 0; j < 4; j++) {
-        i16 x = paired(rows, row_bytes, j);
-        w[j] = i_narrow(join_nibbles(x, 0), join_nibbles(x, 4));
+        i16 x = four_rows(rows, row_bytes, j), nibble = i_set1(0x0f0f0f0f);
+        w[j] = plane_words(i_and(x, nibble), i_and(i_shr(x, 4), nibble), 4);
     }
-    put_words(plane, w, 4);
-}
-INLINE void plane_of_nibbles(unsigned char *plane, const unsigned char *rows, int64_t row_bytes, int shift)
-{
-    i16 w[4];
-    for (int j = 0; j < 4; j++)
-        w[j] = i_narrow(join_nibbles(paired(rows, row_bytes, j), shift),
-                        join_nibbles(paired(rows + 16, row_bytes, j), shift));
     put_words(plane, w, 4);
 }
 INLINE void plane_of_bytes(unsigned char *plane, const unsigned char *rows, int64_t row_bytes)
@@ -700,37 +656,67 @@ INLINE void plane_of_bytes(unsigned char *plane, const unsigned char *rows, int6
     for (int v = 0; v < 8; v += 4) {
         i16 w[4];
         for (int j = 0; j < 4; j++)
-            w[j] = i_bytes(four_rows(rows + 4 * v, row_bytes, j),
-                           _mm_setr_epi8(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15));
+            w[j] = plane_words(four_rows(rows + 4 * v, row_bytes, j), i_set1(0), 8);
         put_words(plane + v * PLANE_BYTES, w, 4);
     }
 }
+/* Bits from `at` on change places with those `by` above them. */
+INLINE i16 swap_bits(i16 x, int at, int by)
+{
+    i16 t = i_and(i_xor(x, i_shr(x, by)), i_set1(at));
+    return i_xor(x, i_xor(t, i_shl(t, by)));
+}
+/* … of single bits: the even ones go to the lower half of their word */
+INLINE void plane_of_single_bits(unsigned char *plane, const unsigned char *rows, int64_t row_bytes)
+{
+    uint32_t w[STRIP];
+    for (int lane = 0; lane < STRIP; lane++)
+        memcpy(&w[lane], rows + lane * row_bytes, sizeof *w);
+    i16 x = swap_bits(i_load(w), 0x22222222, 1);
+    x = swap_bits(x, 0x0c0c0c0c, 2);
+    x = swap_bits(x, 0x00f000f0, 4);
+    i_store(plane, swap_bits(x, 0x0000ff00, 8));
+}
+/* … of formats that have the codes in places of their own: a row's at a time */
+INLINE void plane_of_codes(unsigned char *plane, const unsigned char *rows, int64_t row_bytes, int g, int b,
+                           void (*codes)(const unsigned char *, int, uint8_t[GRID_BLOCK]))
+{
+    uint8_t code[STRIP][GRID_BLOCK];
+    for (int lane = 0; lane < STRIP; lane++)
+        codes(rows + lane * row_bytes, g, code[lane]);
+    plane_of_bits(plane, (struct bit_place){code[0], 0}, GRID_BLOCK, b);
+}
 
-#define PLANE(name, ...)                                                                                               \
-    INLINE void plane_##name(unsigned char *plane, const unsigned char *rows, int64_t row_bytes, int g,                \
-                             struct block_format f)                                                                    \
+/* All planes of numbers 32 g … of 16 rows */
+#define PLANES(name, ...)                                                                                              \
+    INLINE void planes_##name(unsigned char *plane, const unsigned char *rows, int64_t row_bytes, int g)               \
     {                                                                                                                  \
-        (void)g, (void)f;                                                                                              \
+        (void)g;                                                                                                       \
         __VA_ARGS__;                                                                                                   \
     }
-#define PLANE_OF_CODES(name) PLANE(name, plane_of_codes(plane, rows, row_bytes, g, f, codes_##name))
-PLANE(after_1, plane_of_low_high(plane, place_after_1(rows, g), row_bytes))
-PLANE(after_2, plane_of_low_high(plane, place_after_2(rows, g), row_bytes))
-PLANE(q4_1, plane_of_low_high(plane, place_q4_1(rows, g), row_bytes))
-PLANE(iq4_xs, plane_of_low_high(plane, place_iq4_xs(rows, g), row_bytes))
-PLANE(q4_k, plane_of_nibbles(plane, place_q4_k(rows, g), row_bytes, g % 2 * 4))
-PLANE(q8_0, plane_of_bytes(plane, place_q8_0(rows, g), row_bytes))
-PLANE(f8, plane_of_bytes(plane, place_f8(rows, g), row_bytes))
-PLANE_OF_CODES(q5_0)
-PLANE_OF_CODES(q5_1)
-PLANE_OF_CODES(q2_k)
-PLANE_OF_CODES(q3_k)
-PLANE_OF_CODES(q5_k)
-PLANE_OF_CODES(q6_k)
-PLANE_OF_CODES(nvfp4)
-PLANE_OF_CODES(tq2_0)
-PLANE_OF_CODES(q1_0)
-PLANE_OF_CODES(q2_0)
+#define UPPER(low) plane + (low)*PLANE_BYTES
+PLANES(after_1, plane_of_low_high(plane, place_after_1(rows, g), row_bytes))
+PLANES(after_2, plane_of_low_high(plane, place_after_2(rows, g), row_bytes))
+PLANES(q4_1, plane_of_low_high(plane, place_q4_1(rows, g), row_bytes))
+PLANES(iq4_xs, plane_of_low_high(plane, place_iq4_xs(rows, g), row_bytes))
+PLANES(q5_0, plane_of_low_high(plane, place_q5_0(rows, g), row_bytes);
+       plane_of_single_bits(UPPER(4), place_fifth_q5_0(rows, g), row_bytes))
+PLANES(q5_1, plane_of_low_high(plane, place_q5_1(rows, g), row_bytes);
+       plane_of_single_bits(UPPER(4), place_fifth_q5_1(rows, g), row_bytes))
+PLANES(q1_0, plane_of_single_bits(plane, place_q1_0(rows, g), row_bytes))
+PLANES(q8_0, plane_of_bytes(plane, place_q8_0(rows, g), row_bytes))
+PLANES(f8, plane_of_bytes(plane, place_f8(rows, g), row_bytes))
+PLANES(q2_k, plane_of_bits(plane, bits_q2_k(rows, g), row_bytes, 2))
+PLANES(q3_k, plane_of_bits(plane, bits_q3_k(rows, g), row_bytes, 2);
+       plane_of_bits(UPPER(2), bits_third_q3_k(rows, g), row_bytes, 1))
+PLANES(q4_k, plane_of_bits(plane, bits_q4_k(rows, g), row_bytes, 4))
+PLANES(q5_k, plane_of_bits(plane, bits_q5_k(rows, g), row_bytes, 4);
+       plane_of_bits(UPPER(4), bits_fifth_q5_k(rows, g), row_bytes, 1))
+PLANES(q6_k, plane_of_bits(plane, bits_q6_k(rows, g), row_bytes, 4);
+       plane_of_bits(UPPER(4), bits_upper_q6_k(rows, g), row_bytes, 2))
+PLANES(tq2_0, plane_of_bits(plane, bits_tq2_0(rows, g), row_bytes, 2))
+PLANES(nvfp4, plane_of_codes(plane, rows, row_bytes, g, 4, codes_nvfp4))
+PLANES(q2_0, plane_of_codes(plane, rows, row_bytes, g, 2, codes_q2_0))
 
 /* The header fields of one unit of 16 rows */
 INLINE void put_record_simd(unsigned char *record, const unsigned char *row, int64_t row_bytes, struct block_format f,
@@ -743,20 +729,20 @@ INLINE void put_record_simd(unsigned char *record, const unsigned char *row, int
 }
 INLINE void put_strip_simd(unsigned char *strip, const unsigned char *rows, int64_t k, int64_t bytes,
                            struct block_format f, int half, int byte,
-                           void (*put_plane)(unsigned char *, const unsigned char *, int64_t, int, struct block_format))
+                           void (*planes)(unsigned char *, const unsigned char *, int64_t, int))
 {
     unsigned char *plane = strip + k / f.unit * record_bytes(f);
     int64_t row_bytes = k / f.unit * bytes;
     for (; k > 0; k -= f.unit, rows += bytes, strip += record_bytes(f)) {
         put_record_simd(strip, rows, row_bytes, f, half, byte);
-        UNROLL for (int g = 0; g < f.unit / GRID_BLOCK; g++, plane += plane_bytes(f))
-            put_plane(plane, rows, row_bytes, g, f);
+        for (int g = 0; g < f.unit / GRID_BLOCK; g++, plane += plane_bytes(f))
+            planes(plane, rows, row_bytes, g);
     }
 }
 #define PUT_STRIP(type, name, unit, sub, half, n_half, byte, n_byte, low, high, table, offset, has_min, codes, scales) \
     static void put_strip_##name(unsigned char *strip, const unsigned char *rows, int64_t k)                           \
     {                                                                                                                  \
-        put_strip_simd(strip, rows, k, dtype_info(DTYPE_##type)->bytes, block_##name, half, byte, plane_##codes);      \
+        put_strip_simd(strip, rows, k, dtype_info(DTYPE_##type)->bytes, block_##name, half, byte, planes_##codes);     \
     }
 CODE_FORMATS(PUT_STRIP)
 FLOAT_FORMATS(PUT_STRIP)
