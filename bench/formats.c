@@ -2,7 +2,8 @@
  *
  *     formats [turns [name]]      best of `turns` (default 7); other programs on the machine lower the figures
  *
- * A row of f32 activations, 512 rows, and the same on the grid (`--act auto`) where the format has such a product.
+ * A row of f32 activations, 512 rows, and the same on the grids (`--act auto`, `--act int8`) where the format has such
+ * products.
  * GB/s are of weights as they lie in the file. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,13 +12,14 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/rng.h"
+#include "engine/generate.h"
 #include "kernel/gemm.h"
 
 enum { N = 1024, K = 2048, MANY = 512 };
 
 struct rows {
     float *x, *c;
-    struct grid_rows grid;
+    struct grid_rows grid[ACT_COUNT]; /* none of ACT_F32 */
 };
 
 static void *memory(size_t bytes)
@@ -30,12 +32,13 @@ static void *memory(size_t bytes)
 
 static struct rows activations(const struct kernels *ks, struct rng *r)
 {
-    int16_t *q = memory(MANY * K * sizeof *q);
-    float *grid = memory(MANY * K / GRID_BLOCK * sizeof *grid), *sum = memory(MANY * K / GRID_SUM * sizeof *sum);
-    struct rows a = {memory(MANY * K * sizeof(float)), memory(MANY * N * sizeof(float)), {q, grid, sum, K}};
+    struct rows a = {.x = memory(MANY * K * sizeof(float)), .c = memory(MANY * N * sizeof(float))};
     for (int i = 0; i < MANY * K; i++)
         a.x[i] = (float)rng_normal(r);
-    ks->to_grid(a.x, MANY * K, q, grid, sum);
+    for (enum act act = ACT_GRID; act < ACT_COUNT; act++) {
+        a.grid[act] = grid_rows_in(memory(grid_rows_bytes(act, MANY * K)), act, MANY * K, K);
+        ks->to_grid(a.x, MANY * K, a.grid[act]);
+    }
     return a;
 }
 
@@ -98,12 +101,12 @@ static void measure(const struct kernels *ks, enum dtype type, const struct rows
     }
     struct packed w = {type, N, K, data};
     printf("%-13s %6.2f", t->name, (double)bytes / fill / 1e9);
-    for (int grid = 0; grid < 2; grid++) {
-        if (grid && !ks->gemm_grid[type])
+    for (enum act act = 0; act < ACT_COUNT; act++) {
+        if (act != ACT_F32 && !ks->gemm_grid[type])
             continue;
         struct gemm g = {
             .m = 1, .n = N, .k = K, .a = a->x, .a_row = K, .a_col = 1, .packed = &w, .c = a->c, .c_row = N};
-        g.grid = grid ? &a->grid : NULL;
+        g.grid = act == ACT_F32 ? NULL : &a->grid[act];
         double one = seconds(ks, &g, turns);
         g.m = MANY;
         double many = seconds(ks, &g, turns);
@@ -134,10 +137,13 @@ int main(int argc, char **argv)
     rng_seed(&r, 1);
     struct rows a = activations(&ks, &r);
     printf("%s, kernels: %s; %d outputs, k %d\n", cpu.name, isa_name(ks.isa), N, K);
-    printf("%-13s %6s %10s %10s %10s %10s %10s %10s\n", "", "pack", "f32 row", "f32 row", "f32 512", "grid row",
-           "grid row", "grid 512");
-    printf("%-13s %6s %10s %10s %10s %10s %10s %10s\n", "", "GB/s", "GB/s", "GMAC/s", "GMAC/s", "GB/s", "GMAC/s",
-           "GMAC/s");
+    printf("%-13s %6s", "", "pack");
+    for (enum act act = 0; act < ACT_COUNT; act++)
+        printf(" %5s row  %5s row  %5s %d", act_names[act], act_names[act], act_names[act], MANY);
+    printf("\n%-13s %6s", "", "GB/s");
+    for (enum act act = 0; act < ACT_COUNT; act++)
+        printf(" %10s %10s %10s", "GB/s", "GMAC/s", "GMAC/s");
+    printf("\n");
     for (enum dtype type = 0; type < DTYPE_COUNT; type++)
         if (dtype_info(type)->weight && (argc < 3 || strcmp(argv[2], dtype_info(type)->name) == 0))
             measure(&ks, type, &a, &r, turns);

@@ -48,7 +48,7 @@ static int run(const struct verb *v, int argc, char **argv)
         {"--n", 'n', OPTION_INT, &generate, "N", "generated tokens (64)", 1, 1e6},
         {"--repeats", 'r', OPTION_INT, &repeats, "N", "interleaved repeats, or training steps (5)", 1, 100},
         {"--kv", 0, OPTION_WORD, &o.kv, "f32|f16|bf16|q8_0", "number format of the KV cache (f32)", 0, 0},
-        {"--act", 0, OPTION_WORD, &o.act, "f32|auto", "activations; auto: on a grid for block weights (f32)", 0, 0},
+        {"--act", 0, OPTION_WORD, &o.act, "f32|auto|int8", "activations of products with block weights (f32)", 0, 0},
         {"--train", 0, OPTION_TEXT, &training, "FILE", "speed of training as FILE describes, no MODEL", 0, 0},
     };
     int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, &model, argc, argv);

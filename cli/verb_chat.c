@@ -498,7 +498,7 @@ static int run(const struct verb *v, int argc, char **argv)
         {"--stop", 0, OPTION_TEXT, &c.g.stop, "TEXT", "end a reply before this text", 0, 0},
         {"--ctx", 0, OPTION_INT, &c.g.context, "N", "positions of KV cache (the model's, at most 4096)", 1, 1e9},
         {"--kv", 0, OPTION_WORD, &c.g.kv, "f32|f16|bf16|q8_0", "number format of the KV cache (f32)", 0, 0},
-        {"--act", 0, OPTION_WORD, &c.g.act, "f32|auto", "activations; auto: on a grid for block weights (f32)", 0, 0},
+        {"--act", 0, OPTION_WORD, &c.g.act, "f32|auto|int8", "activations of products with block weights (f32)", 0, 0},
         DRAFT_ROWS(draft),
         {"--stats", 0, OPTION_FLAG, &c.stats, NULL, "tokens and speed of each reply on standard error", 0, 0},
     };

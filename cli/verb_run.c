@@ -118,7 +118,7 @@ static int run(const struct verb *v, int argc, char **argv)
         {"--ignore-eos", 0, OPTION_FLAG, &o.ignore_eos, NULL, "go on after an end-of-text token", 0, 0},
         {"--ctx", 0, OPTION_INT, &o.context, "N", "positions of KV cache (as many as needed)", 1, 1e9},
         {"--kv", 0, OPTION_WORD, &o.kv, "f32|f16|bf16|q8_0", "number format of the KV cache (f32)", 0, 0},
-        {"--act", 0, OPTION_WORD, &o.act, "f32|auto", "activations; auto: on a grid for block weights (f32)", 0, 0},
+        {"--act", 0, OPTION_WORD, &o.act, "f32|auto|int8", "activations of products with block weights (f32)", 0, 0},
         DRAFT_ROWS(draft),
         {"--logits", 0, OPTION_TEXT, &o.logits_path, "FILE", "write the prompt's logits (safetensors)", 0, 0},
         {"--routing", 0, OPTION_TEXT, &o.routing_path, "FILE", "write the prompt's routing (safetensors)", 0, 0},

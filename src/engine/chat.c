@@ -28,7 +28,7 @@ static const char *constant(const char *given, const char *const *words)
 
 cadre_err cadre_chat_open(cadre_chat **out, cadre_model *m, const cadre_generate_options *g, cadre_error *err)
 {
-    static const char *const kv[] = {"f32", "f16", "bf16", "q8_0", NULL}, *const act[] = {"f32", "auto", NULL};
+    static const char *const kv[] = {"f32", "f16", "bf16", "q8_0", NULL};
     struct session_options so = {0};
     cadre_error own = {0};
     err = err ? err : &own;
@@ -41,7 +41,7 @@ cadre_err cadre_chat_open(cadre_chat **out, cadre_model *m, const cadre_generate
     so.marks = 1;
     cadre_chat *chat = calloc(1, sizeof *chat);
     CHECK(err, chat, CADRE_E_MEMORY, "no memory for a chat");
-    *chat = (cadre_chat){.m = m, .kv = constant(g->kv, kv), .act = constant(g->act, act)};
+    *chat = (cadre_chat){.m = m, .kv = constant(g->kv, kv), .act = constant(g->act, act_names)};
     cadre_err rc = speculation_new(&chat->speculation, m, g, &so, err);
     if (rc == CADRE_OK)
         rc = session_new(&chat->session, m, &so, err);

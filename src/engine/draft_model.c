@@ -69,10 +69,8 @@ static cadre_err open(void **self, const struct draft_setup *s, cadre_error *err
     struct draft_model *d = calloc(1, sizeof *d);
     CHECK(err, d, CADRE_E_MEMORY, "no memory for a drafter");
     const struct spec *spec = &s->draft->model->spec;
-    struct session_options so = {.n_ctx = min_i64(s->so.n_ctx, spec->n_ctx),
-                                 .kv = s->so.kv,
-                                 .block_activations = s->so.block_activations,
-                                 .marks = 1};
+    struct session_options so = {
+        .n_ctx = min_i64(s->so.n_ctx, spec->n_ctx), .kv = s->so.kv, .act = s->so.act, .marks = 1};
     d->m = s->draft;
     d->n_ctx = so.n_ctx;
     cadre_err rc = session_new(&d->session, s->draft, &so, err);

@@ -96,14 +96,13 @@ static const struct packed *main_matrix(const struct model *m)
     return found;
 }
 
-static cadre_err compute_roof(const struct cadre_model *m, bool block_activations, cadre_bench_result *out,
-                              cadre_error *err)
+static cadre_err compute_roof(const struct cadre_model *m, enum act act, cadre_bench_result *out, cadre_error *err)
 {
     const struct packed *w = main_matrix(m->model);
     TRY(roof_products(&m->kernels, m->pool, GEMM_F32, &out->f32_roof, err));
     out->compute_roof = out->f32_roof;
     snprintf(out->format, sizeof out->format, "%s", w ? dtype_info(w->type)->name : "f32");
-    return w ? roof_linear(&m->kernels, m->pool, w, block_activations, &out->compute_roof, err) : CADRE_OK;
+    return w ? roof_linear(&m->kernels, m->pool, w, act, &out->compute_roof, err) : CADRE_OK;
 }
 
 /* ---- the model ----------------------------------------------------------------------------------------- */
@@ -166,12 +165,14 @@ static cadre_err check_options(const cadre_bench_options *o, struct session_opti
     return CADRE_OK;
 }
 
-static void set_shares(cadre_bench_result *out, const struct spec *spec)
+static void set_shares(cadre_bench_result *out, const struct spec *spec, int prompt)
 {
     double bytes = (double)(out->bytes_per_token + out->kv_bytes_per_token);
     out->bandwidth_share = out->tokens_per_s.median * bytes / out->read_bandwidth;
-    out->compute_share =
-        out->prompt_tokens_per_s.median * 2.0 * (double)spec_count(spec).active_parameters / out->compute_roof;
+    double output = (double)(spec->n_vocab * spec->d_model),
+           others = (double)spec_count(spec).active_parameters - output;
+    double flop = 2 * (others + output / prompt);
+    out->compute_share = out->prompt_tokens_per_s.median * flop / out->compute_roof;
 }
 
 cadre_err cadre_bench(cadre_model *m, const cadre_bench_options *o, cadre_bench_result *out, cadre_error *err)
@@ -190,7 +191,7 @@ cadre_err cadre_bench(cadre_model *m, const cadre_bench_options *o, cadre_bench_
     out->kv_bytes_per_token = session_kv_bytes(s, o->prompt + o->generate / 2);
     session_free(s); /* its memory is part of the budget */
     TRY(read_bandwidth(m, &out->read_bytes, &out->read_bandwidth, err));
-    TRY(compute_roof(m, so.block_activations, out, err));
+    TRY(compute_roof(m, so.act, out, err));
     TRY(session_new(&s, m, &so, err));
     cadre_err rc = warm_up(s, o, spec->n_vocab, err);
     for (int i = 0; i < o->repeats && rc == CADRE_OK; i++)
@@ -199,6 +200,6 @@ cadre_err cadre_bench(cadre_model *m, const cadre_bench_options *o, cadre_bench_
     TRY(rc);
     out->prompt_tokens_per_s = spread_of(prompt, o->repeats);
     out->tokens_per_s = spread_of(generate, o->repeats);
-    set_shares(out, spec);
+    set_shares(out, spec, o->prompt);
     return CADRE_OK;
 }

@@ -7,7 +7,7 @@
 #include "base/checked.h"
 #include "base/clock.h"
 
-enum { TILE_M = 24, TILE_N = 64, TILE_K = 128, TILE_TURNS = 200, BEST_OF = 5 };
+enum { TILE_M = 24, TILE_N = 64, TILE_K = 128, TILE_TURNS = 100, BEST_OF = 20 };
 enum { TILE_REALS = TILE_M * TILE_K + TILE_N * TILE_K + TILE_M * TILE_N }; /* of bf16 operands half is used */
 
 struct flop_job {
@@ -48,48 +48,66 @@ cadre_err roof_products(const struct kernels *k, struct pool *pool, enum gemm_pr
     return CADRE_OK;
 }
 
-enum { LINEAR_ROWS = 64, LINEAR_BYTES = 256 << 10, LINEAR_TURNS = 8 }; /* rows and strips fit a second-level cache */
+/* Rows and strips of a product fit a second-level cache together. */
+enum { LINEAR_ROWS = 128, LINEAR_BYTES = 128 << 10, LINEAR_TURNS = 8 };
 
-/* Grouped, so that every thread has work: two experts a thread, all of them the same strips. */
+/* Products of one matrix, several, so that every thread has work; all have the same rows of x. */
 struct linear_job {
-    struct op_ctx c;
-    struct weight w;
-    struct packed *expert; /* [w.n_expert] */
-    int64_t *offset;       /* [w.n_expert + 1] */
+    const struct kernels *k;
+    struct pool *pool;
+    struct packed w;
+    struct grid_rows grid;
+    struct gemm *list;
+    int64_t count;
 };
+
+static void linear_list(struct linear_job *j, struct arena *a, enum act act)
+{
+    int64_t n = LINEAR_ROWS * j->w.k;
+    real *x = arena_alloc(a, (size_t)n * sizeof *x);
+    for (int64_t i = 0; !a->measuring && i < n; i++)
+        x[i] = (real)(i % 61) / 61 - (real)0.5;
+    struct gemm g = {.m = LINEAR_ROWS,
+                     .n = j->w.n,
+                     .k = j->w.k,
+                     .a = x,
+                     .a_row = j->w.k,
+                     .a_col = 1,
+                     .packed = &j->w,
+                     .c_row = j->w.n};
+#ifndef CADRE_F64
+    if (act != ACT_F32 && j->k->gemm_grid[j->w.type]) {
+        j->grid = grid_rows_in(arena_alloc(a, grid_rows_bytes(act, n)), act, n, j->w.k);
+        g.grid = &j->grid;
+        if (!a->measuring)
+            j->k->to_grid(x, n, j->grid);
+    }
+#else
+    (void)act;
+#endif
+    for (int64_t i = 0; i < j->count; i++) {
+        g.c = arena_alloc(a, (size_t)(LINEAR_ROWS * j->w.n) * sizeof *g.c);
+        j->list[i] = g;
+    }
+}
 
 static double linear_turns(struct linear_job *j, struct arena *a)
 {
-    j->c.arena = a;
-    int64_t rows = j->w.n_expert * LINEAR_ROWS;
-    size_t all = arena_mark(a);
-    struct tensor *x = op_new2(&j->c, rows, j->w.k);
-    for (int64_t i = 0; !j->c.dry && i < rows * j->w.k; i++)
-        x->x[i] = (real)(i % 61) / 61 - (real)0.5;
-    size_t mark = arena_mark(a);
     double start = clock_now();
-    for (int i = 0; i < LINEAR_TURNS; i++) {
-        op_linear_grouped(&j->c, x, &j->w, j->offset, NULL);
-        arena_reset(a, mark);
-    }
-    double seconds = clock_now() - start;
-    arena_reset(a, all);
-    return seconds;
+    for (int i = 0; i < LINEAR_TURNS; i++)
+        gemm_run(j->k, j->pool, a, GEMM_F32, j->list, j->count);
+    return clock_now() - start;
 }
 
-static cadre_err linear_measure(struct linear_job *j, double *out, cadre_error *err)
+static cadre_err linear_measure(struct linear_job *j, enum act act, double *out, cadre_error *err)
 {
-    struct arena plan, measure, a;
-    TRY(arena_init(&plan, OP_PLAN_BYTES, err)); /* the operators' structs */
-    arena_init_measuring(&measure);
-    j->c.dry = true;
-    j->c.plan = &plan;
-    linear_turns(j, &measure);
-    arena_destroy(&plan);
-    j->c.dry = false;
-    j->c.plan = NULL;
-    TRY(arena_init(&a, measure.peak, err));
-    double flop = 2.0 * LINEAR_ROWS * (double)(j->w.n_expert * j->w.n * j->w.k) * LINEAR_TURNS;
+    struct arena a;
+    arena_init_measuring(&a);
+    linear_list(j, &a, act);
+    gemm_run(j->k, j->pool, &a, GEMM_F32, j->list, j->count);
+    TRY(arena_init(&a, a.peak, err));
+    linear_list(j, &a, act);
+    double flop = 2.0 * LINEAR_ROWS * (double)(j->count * j->w.n * j->w.k) * LINEAR_TURNS;
     *out = 0;
     for (int i = 0; i < BEST_OF; i++)
         *out = fmax(*out, flop / linear_turns(j, &a));
@@ -97,26 +115,16 @@ static cadre_err linear_measure(struct linear_job *j, double *out, cadre_error *
     return CADRE_OK;
 }
 
-cadre_err roof_linear(const struct kernels *k, struct pool *pool, const struct packed *w, bool block_activations,
-                      double *out, cadre_error *err)
+cadre_err roof_linear(const struct kernels *k, struct pool *pool, const struct packed *w, enum act act, double *out,
+                      cadre_error *err)
 {
-    int64_t n_expert = 2 * pool_threads(pool);
-    struct packed part = *w;
-    part.n = min_i64(w->n, max_i64(1, LINEAR_BYTES / (int64_t)packed_strip_bytes(w->type, w->k)) * STRIP);
-    struct linear_job j = {.c = {.k = k, .pool = pool, .block_activations = block_activations},
-                           .w = {.n_expert = n_expert, .n = part.n, .k = part.k},
-                           .expert = calloc((size_t)n_expert, sizeof *j.expert),
-                           .offset = calloc((size_t)n_expert + 1, sizeof *j.offset)};
-    cadre_err rc = j.expert && j.offset ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a measurement");
-    for (int64_t e = 0; e < n_expert && rc == CADRE_OK; e++) {
-        j.expert[e] = part;
-        j.offset[e + 1] = (e + 1) * LINEAR_ROWS;
-    }
-    j.w.packed = j.expert;
+    struct linear_job j = {.k = k, .pool = pool, .w = *w, .count = 2 * pool_threads(pool)};
+    j.w.n = min_i64(w->n, max_i64(1, LINEAR_BYTES / (int64_t)packed_strip_bytes(w->type, w->k)) * STRIP);
+    j.list = calloc((size_t)j.count, sizeof *j.list);
+    cadre_err rc = j.list ? CADRE_OK : error_set(err, CADRE_E_MEMORY, "no memory for a measurement");
     if (rc == CADRE_OK)
-        rc = linear_measure(&j, out, err);
-    free(j.expert);
-    free(j.offset);
+        rc = linear_measure(&j, act, out, err);
+    free(j.list);
     return rc;
 }
 

@@ -9,10 +9,10 @@
 cadre_err roof_products(const struct kernels *k, struct pool *pool, enum gemm_precision precision, double *out,
                         cadre_error *err);
 
-/* The same for a layer's product with a packed matrix, in its format and with activations as they would be: rows of f32
- * through as much of the matrix as stays in cache. */
-cadre_err roof_linear(const struct kernels *k, struct pool *pool, const struct packed *w, bool block_activations,
-                      double *out, cadre_error *err);
+/* The same for products with a packed matrix, in its format and with activations as they would be: as much of the
+ * matrix as stays in cache. */
+cadre_err roof_linear(const struct kernels *k, struct pool *pool, const struct packed *w, enum act act, double *out,
+                      cadre_error *err);
 
 /* Sorts x. */
 cadre_spread spread_of(double *x, int n);

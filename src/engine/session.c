@@ -22,8 +22,7 @@ static struct tensor *forward(struct session *s, struct arena *arena, const int3
 {
     static const int32_t slot = 0;
     int64_t row_start[2] = {0, n};
-    struct op_ctx c = {
-        .k = &s->m->kernels, .pool = s->m->pool, .arena = arena, .block_activations = s->opt.block_activations};
+    struct op_ctx c = {.k = &s->m->kernels, .pool = s->m->pool, .arena = arena, .act = s->opt.act};
     if (arena->measuring) {
         c.dry = true;
         c.plan = &s->arena;

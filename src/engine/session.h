@@ -10,8 +10,8 @@ enum { SESSION_CHUNK = 256 }; /* tokens of a prompt that go through the model at
 struct session_options {
     int64_t n_ctx;
     enum dtype kv;
-    bool block_activations; /* as in struct op_ctx */
-    bool all_logits;        /* logits of every fed position, not only of the last */
+    enum act act;    /* as in struct op_ctx */
+    bool all_logits; /* logits of every fed position, not only of the last */
     bool routing;
     int marks;                            /* room for so many of session_mark */
     int64_t last_logits;                  /* room for the logits of so many last positions of a chunk; 0: 1 */

@@ -409,19 +409,40 @@ void block_unpack(enum dtype type, const void *strip, int64_t k, int64_t k0, int
 }
 
 #ifndef CADRE_F64
-void block_to_grid(const float *x, int64_t n, int16_t *q, float *grid, float *sum)
+/* bits of the largest magnitude: magnitudes are ordered as their bits */
+static uint32_t largest(const float a[GRID_BLOCK])
 {
-    for (int64_t b = 0; b < n / GRID_BLOCK; b++, x += GRID_BLOCK, q += GRID_BLOCK, sum += 2) {
-        float a[GRID_BLOCK];
-        uint32_t top = 0; /* magnitudes are ordered as their bits */
-        for (int j = 0; j < GRID_BLOCK; j++) {
-            a[j] = bf16_to_f32(f32_to_bf16(x[j]));
-            uint32_t bits;
-            memcpy(&bits, &a[j], sizeof bits);
-            top = (bits & 0x7fffffff) > top ? bits & 0x7fffffff : top;
-        }
-        struct grid_step s = grid_step(top);
-        grid[b] = s.grid;
+    uint32_t top = 0;
+    for (int j = 0; j < GRID_BLOCK; j++) {
+        uint32_t bits;
+        memcpy(&bits, &a[j], sizeof bits);
+        top = (bits & 0x7fffffff) > top ? bits & 0x7fffffff : top;
+    }
+    return top;
+}
+
+static struct byte_block byte_block(const int16_t q[GRID_BLOCK], float grid, const int32_t total[2], const float sum[2])
+{
+    static const int order[] = {ORDER_OF_8};
+    struct byte_block b = {.grid = grid,
+                           .bias = {-128 * total[0], -128 * total[1], -128 * (total[0] + total[1])},
+                           .minus = {-sum[0], -sum[1], -(sum[0] + sum[1])}};
+    for (int j = 0; j < GRID_BLOCK; j++)
+        b.q[j] = (int8_t)q[j / 8 * 8 + order[j % 8]];
+    return b;
+}
+
+void block_to_grid(const float *x, int64_t n, struct grid_rows to)
+{
+    for (int64_t b = 0; b < n / GRID_BLOCK; b++, x += GRID_BLOCK) {
+        int16_t *q = to.q + b * GRID_BLOCK;
+        float a[GRID_BLOCK], magnitude;
+        for (int j = 0; j < GRID_BLOCK; j++)
+            a[j] = to.byte ? x[j] : bf16_to_f32(f32_to_bf16(x[j]));
+        uint32_t top = largest(a);
+        memcpy(&magnitude, &top, sizeof magnitude);
+        struct grid_step s = to.byte ? byte_step(magnitude) : grid_step(top);
+        to.grid[b] = s.grid;
         int32_t total[2] = {0};
         for (int j = 0; j < GRID_BLOCK; j++) {
             float scaled = top < GRID_NO_NUMBER ? a[j] * s.inverse : 0;
@@ -429,8 +450,43 @@ void block_to_grid(const float *x, int64_t n, int16_t *q, float *grid, float *su
             total[j / GRID_SUM] += q[j];
         }
         for (int i = 0; i < 2; i++)
-            sum[i] = (float)total[i] * s.grid;
+            to.sum[2 * b + i] = (float)total[i] * s.grid;
+        if (to.byte)
+            to.byte[b] = byte_block(q, s.grid, total, to.sum + 2 * b);
     }
+}
+
+/* The parts of n numbers on a grid, each aligned to 64 bytes. */
+struct grid_parts {
+    size_t q, grid, sum, byte;
+};
+static size_t line(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+static struct grid_parts grid_parts(enum act act, int64_t n)
+{
+    size_t blocks = (size_t)n / GRID_BLOCK;
+    return (struct grid_parts){line((size_t)n * sizeof(int16_t)), line(blocks * sizeof(float)),
+                               line(2 * blocks * sizeof(float)),
+                               act == ACT_INT8 ? blocks * sizeof(struct byte_block) : 0};
+}
+
+size_t grid_rows_bytes(enum act act, int64_t n)
+{
+    struct grid_parts p = grid_parts(act, n);
+    return p.q + p.grid + p.sum + p.byte;
+}
+
+struct grid_rows grid_rows_in(void *memory, enum act act, int64_t n, int64_t ld)
+{
+    struct grid_parts p = grid_parts(act, n);
+    char *q = memory, *grid = q + p.q, *sum = grid + p.grid, *byte = sum + p.sum;
+    return (struct grid_rows){.q = (void *)q,
+                              .grid = (void *)grid,
+                              .sum = (void *)sum,
+                              .byte = act == ACT_INT8 ? (void *)byte : NULL,
+                              .ld = ld};
 }
 
 void block_product(enum dtype type, int64_t m, int64_t n_valid, int64_t k, const struct grid_rows *a, const void *b,

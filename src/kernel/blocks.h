@@ -36,10 +36,14 @@
  *
  *     c = fma(scale, p · grid, c), c = fma(-min, s · grid, c)     p = Σ A v, s = Σ A
  *
- * for each scale's numbers in ascending k. A block with a NaN or an infinity has a grid of NaN and zeros for A. */
+ * for each scale's numbers in ascending k. A block with a NaN or an infinity has a grid of NaN and zeros for A.
+ *
+ * A coarser grid for speed: grid = top / 127 with the block's largest magnitude, |A| <= 127. The same products then run
+ * on bytes: VPDPBUSD multiplies A by v + 128 as unsigned bytes, and the sum starts at -128 Σ A. */
 #ifndef CADRE_KERNEL_BLOCKS_H
 #define CADRE_KERNEL_BLOCKS_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -53,13 +57,41 @@ enum {
     PLANE_BYTES = 64 /* of one bit of 32 k of 16 outputs */
 };
 
+/* What products with weights in blocks take as activations. */
+enum act { ACT_F32, ACT_GRID, ACT_INT8, ACT_COUNT };
+
 /* Rows of activations: number (i, k) is grid[i * ld / 32 + k / 32] · q[i * ld + k]; sum[i * ld / 16 + k / 16] is
- * grid · Σ of 16 of them. ld is a multiple of 32. */
+ * grid · Σ of 16 of them. ld is a multiple of 32. On the coarser grid the same also lies as products of bytes want it.
+ */
 struct grid_rows {
-    const int16_t *q;
-    const float *grid, *sum;
+    int16_t *q;
+    float *grid, *sum;
+    struct byte_block *byte; /* NULL: the finer grid */
     int64_t ld;
 };
+
+/* 32 activations. The numbers of each 8 are in the order that bytes of a plane of nibbles have. */
+#define ORDER_OF_8 0, 4, 1, 5, 2, 6, 3, 7
+struct byte_block {
+    int8_t q[GRID_BLOCK];
+    float grid;
+    int32_t bias[3]; /* -128 Σ q of the first 16, of the last 16, of all */
+    float minus[3];  /* -grid · Σ q of the same */
+    float unused;    /* 64 bytes: a line of the cache */
+};
+
+/* Room for n numbers in rows of ld, n a multiple of 32, at `memory` (aligned to 64 bytes). */
+size_t grid_rows_bytes(enum act act, int64_t n);
+struct grid_rows grid_rows_in(void *memory, enum act act, int64_t n, int64_t ld);
+/* Those from number `at` on, a multiple of 32. */
+static inline struct grid_rows grid_rows_from(struct grid_rows r, int64_t at)
+{
+    r.q += at;
+    r.grid += at / GRID_BLOCK;
+    r.sum += at / GRID_SUM;
+    r.byte = r.byte ? r.byte + at / GRID_BLOCK : NULL;
+    return r;
+}
 
 /* One output's part of a record and of the planes of its 32 numbers 32 g …; of all planes. */
 enum { MOST_HALVES = 11, MOST_BYTES = 16, MOST_WORDS = 3, MOST_GROUPS = 8 };
@@ -162,12 +194,20 @@ static inline struct grid_step grid_step(uint32_t top)
     return s;
 }
 
+/* The coarser grid, from the largest magnitude. Blocks below 2^-100 are 0. */
+static inline struct grid_step byte_step(float top)
+{
+    if (!(top < INFINITY))
+        return (struct grid_step){NAN, 0};
+    return top < 0x1p-100f ? (struct grid_step){0, 0} : (struct grid_step){top / 127, 127 / top};
+}
+
 /* ---- generic definitions of the kernel table's entries */
 
 /* dst[i][16] = numbers k0 + i of a strip's 16 outputs, i < n, whole blocks of 32; k: of the strip. */
 void block_unpack(enum dtype type, const void *strip, int64_t k, int64_t k0, int64_t n, real *dst);
 #ifndef CADRE_F64
-void block_to_grid(const float *x, int64_t n, int16_t *q, float *grid, float *sum);
+void block_to_grid(const float *x, int64_t n, struct grid_rows to);
 void block_product(enum dtype type, int64_t m, int64_t n_valid, int64_t k, const struct grid_rows *a, const void *b,
                    float *c, int64_t ldc);
 #endif

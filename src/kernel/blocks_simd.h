@@ -63,6 +63,9 @@ struct tables {
     i16 low, high;   /* words */
     v16 lowf, highf; /* floats */
     const struct book *book;
+#ifdef BYTE_PRODUCTS
+    i16 bytes; /* v + 128, of nibbles */
+#endif
 };
 
 #ifndef __AVX512VBMI__
@@ -70,6 +73,12 @@ struct book {
     char none;
 };
 #endif
+
+/* Whether codes are nibbles that a table of bytes gives whole. */
+INLINE bool is_nibbles(struct block_format f)
+{
+    return !f.floats && code_bits(f) == 4 && !f.high;
+}
 
 static struct tables tables_of(const struct block_layout *f, struct book *book)
 {
@@ -88,7 +97,12 @@ static struct tables tables_of(const struct block_layout *f, struct book *book)
 #ifdef __AVX512VBMI__
     open_book(book, f->book, f->entries, f->digits);
 #endif
-    return (struct tables){w_table(low), w_table(high), v_load(lowf), v_load(highf), book};
+    struct tables t = {
+        .low = w_table(low), .high = w_table(high), .lowf = v_load(lowf), .highf = v_load(highf), .book = book};
+#ifdef BYTE_PRODUCTS
+    t.bytes = b_table(low);
+#endif
+    return t;
 }
 
 INLINE int record_bytes(struct block_format f)
@@ -184,22 +198,49 @@ INLINE void prefetch_planes(struct block_format f, const char *plane)
 /* ---- activations on a grid */
 
 #ifndef CODEBOOKS_ONLY
-static void to_grid(const float *x, int64_t n, int16_t *q, float *grid, float *sum)
+INLINE uint32_t largest_bits(const v16 a[2])
 {
-    for (int64_t b = 0; b < n / GRID_BLOCK; b++, x += GRID_BLOCK, q += GRID_BLOCK, sum += 2) {
-        i16 mag = i_set1(0x7fffffff);
+    i16 magnitude = i_set1(0x7fffffff);
+    int t0 = i_largest(i_and(v_bits(a[0]), magnitude)), t1 = i_largest(i_and(v_bits(a[1]), magnitude));
+    return (uint32_t)(t0 > t1 ? t0 : t1);
+}
+/* q and totals of block b, as integers of the step */
+INLINE void put_block(struct grid_rows to, int64_t b, const v16 a[2], struct grid_step s, bool number, int total[2])
+{
+    to.grid[b] = s.grid;
+    for (int h = 0; h < 2; h++) {
+        i16 word = number ? v_round(v_mul(a[h], v_set1(s.inverse))) : i_set1(0);
+        i_store_words(to.q + b * GRID_BLOCK + 16 * h, word);
+        total[h] = i_total(word);
+        to.sum[2 * b + h] = (float)total[h] * s.grid;
+    }
+}
+INLINE void put_bytes(struct grid_rows to, int64_t b, const int total[2])
+{
+    const __m256i *q = (const __m256i *)(const void *)(to.q + b * GRID_BLOCK);
+    __m256i byte = _mm256_packs_epi16(_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1));
+    __m128i order = _mm_setr_epi8(ORDER_OF_8, ORDER_OF_8);
+    order = _mm_or_si128(order, _mm_set_epi64x(0x0808080808080808, 0));
+    byte = _mm256_shuffle_epi8(_mm256_permute4x64_epi64(byte, 0xd8), _mm256_broadcastsi128_si256(order));
+    const float *sum = to.sum + 2 * b;
+    to.byte[b] = (struct byte_block){.grid = to.grid[b],
+                                     .bias = {-128 * total[0], -128 * total[1], -128 * (total[0] + total[1])},
+                                     .minus = {-sum[0], -sum[1], -(sum[0] + sum[1])}};
+    _mm256_storeu_si256((__m256i *)(void *)to.byte[b].q, byte);
+}
+static void to_grid(const float *x, int64_t n, struct grid_rows to)
+{
+    int total[2];
+    for (int64_t b = 0; b < n / GRID_BLOCK; b++, x += GRID_BLOCK) {
         v16 a[2];
         for (int h = 0; h < 2; h++)
-            a[h] = v_from_bits(i_shl(v_bf16(v_load(x + 16 * h)), 16));
-        int t0 = i_largest(i_and(v_bits(a[0]), mag)), t1 = i_largest(i_and(v_bits(a[1]), mag));
-        uint32_t top = (uint32_t)(t0 > t1 ? t0 : t1);
-        struct grid_step s = grid_step(top);
-        grid[b] = s.grid;
-        for (int h = 0; h < 2; h++) {
-            i16 word = top < GRID_NO_NUMBER ? v_round(v_mul(a[h], v_set1(s.inverse))) : i_set1(0);
-            i_store_words(q + 16 * h, word);
-            sum[h] = (float)i_total(word) * s.grid;
-        }
+            a[h] = to.byte ? v_load(x + 16 * h) : v_from_bits(i_shl(v_bf16(v_load(x + 16 * h)), 16));
+        uint32_t top = largest_bits(a);
+        float magnitude;
+        memcpy(&magnitude, &top, sizeof magnitude);
+        put_block(to, b, a, to.byte ? byte_step(magnitude) : grid_step(top), top < GRID_NO_NUMBER, total);
+        if (to.byte)
+            put_bytes(to, b, total);
     }
 }
 #endif
@@ -247,7 +288,7 @@ INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f
                 i16 w = pair_words(f, &t, &codes, g * f.sub / 2 + j);
                 UNROLL for (int r = 0; r < rows; r++)
                 {
-                    i16 x = w_pair(d.a.q + r * d.a.ld + k0 + g * f.sub + 2 * j);
+                    i16 x = i_all(d.a.q + r * d.a.ld + k0 + g * f.sub + 2 * j);
                     p[r * parts + j % parts] = w_dot(p[r * parts + j % parts], x, w);
                 }
             }
@@ -262,6 +303,57 @@ INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f
     }
     UNROLL for (int r = 0; r < rows; r++) v_put(d.c + r * d.ldc, acc[r], d.n);
 }
+
+#ifdef BYTE_PRODUCTS
+
+/* finish_group for group g of a block */
+INLINE void finish_bytes(v16 *c, struct scales s, bool has_min, i16 p, const struct byte_block *b, int g, int sub)
+{
+    *c = v_fma(s.scale, v_mul(v_from_int(p), v_set1(b->grid)), *c);
+    if (has_min)
+        *c = v_fma(s.min, v_set1(b->minus[sub == GRID_BLOCK ? 2 : g]), *c);
+}
+
+/* … on the coarser grid, of nibbles */
+INLINE void few_bytes(int rows, const struct grid_job *job, struct block_format f)
+{
+    const int parts = GEMM_FEW / rows;
+    struct grid_job d = *job;
+    struct tables t = *d.t;
+    const int64_t ld = d.a.ld / GRID_BLOCK;
+    v16 acc[GEMM_FEW];
+    UNROLL for (int r = 0; r < rows; r++) acc[r] = v_set1(0);
+    const struct byte_block *b = d.a.byte;
+    const char *plane = planes_of(f, d.strip, d.k);
+    for (int64_t k0 = 0; k0 < d.k; k0 += GRID_BLOCK, plane += plane_bytes(f), b++) {
+        prefetch_planes(f, plane);
+        struct codes codes = codes_at(f, &t, d.strip, plane, k0);
+        UNROLL for (int g = 0; g < GRID_BLOCK / f.sub; g++)
+        {
+            i16 p[GEMM_FEW];
+            struct scales s = scales_at(f, d.strip, plane, k0, g);
+            UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < parts; i++) p[r * parts + i] =
+                i ? i_set1(0) : i_set1(b[r * ld].bias[f.sub == GRID_BLOCK ? 2 : g]);
+            UNROLL for (int j = g * f.sub; j < (g + 1) * f.sub; j += 4)
+            {
+                i16 w = b_codes(low_codes(f, &codes, j / 8 * 4), j / 4 % 2, t.bytes);
+                UNROLL for (int r = 0; r < rows; r++)
+                {
+                    i16 *to = &p[r * parts + j / 4 % parts];
+                    *to = b_dot(*to, w, i_all(b[r * ld].q + j));
+                }
+            }
+            UNROLL for (int r = 0; r < rows; r++)
+            {
+                UNROLL for (int i = 1; i < parts; i++) p[r * parts] = i_add(p[r * parts], p[r * parts + i]);
+                finish_bytes(&acc[r], s, f.has_min, p[r * parts], b + r * ld, g, f.sub);
+            }
+        }
+    }
+    UNROLL for (int r = 0; r < rows; r++) v_put(d.c + r * d.ldc, acc[r], d.n);
+}
+
+#endif
 
 /* `rows` rows of f32 against some strips: the sums of gemm_f32 with w = scale v (- min) */
 INLINE void few_f32(int rows, int strips, const struct grid_job *job, struct block_format f)
@@ -327,13 +419,26 @@ INLINE void unpack_floats(const struct block_layout *layout, const char *strip, 
 /* ---- many rows: a panel of unpacked strips */
 
 struct panel {
-    _Alignas(64) int16_t w[GRID_STRIPS][PANEL_K * STRIP]; /* [k / 2][16][2] */
+    _Alignas(64) int16_t w[GRID_STRIPS][PANEL_K * STRIP]; /* [k / 2][16][2]; of bytes: [k / 4][16][4] */
     _Alignas(64) float scale[GRID_STRIPS][PANEL_K];       /* [k / sub][16] */
     _Alignas(64) float min[GRID_STRIPS][PANEL_K];
 };
 
+/* 32 numbers as unsigned bytes v + 128, each 8 in ORDER_OF_8 */
+INLINE int16_t *unpack_bytes(int16_t *w, const struct tables *t, const struct codes *codes, struct block_format f)
+{
+#ifdef BYTE_PRODUCTS
+    UNROLL for (int j = 0; j < GRID_BLOCK / 2; j += 4) UNROLL for (int i = 0; i < 2; i++, w += 2 * STRIP)
+        i_store(w, is_nibbles(f) ? b_codes(low_codes(f, codes, j), i, t->bytes)
+                                 : b_join(pair_words(f, t, codes, j + i), pair_words(f, t, codes, j + i + 2)));
+#else
+    (void)t, (void)codes, (void)f;
+#endif
+    return w;
+}
+
 INLINE void unpack_panel(const struct tables *tables, const char *strip, int64_t k, int64_t k0, int64_t n,
-                         struct panel *to, int at, struct block_format f)
+                         struct panel *to, int at, bool bytes, struct block_format f)
 {
     struct tables t = *tables;
     int16_t *w = to->w[at];
@@ -348,12 +453,16 @@ INLINE void unpack_panel(const struct tables *tables, const char *strip, int64_t
                 v_store(min, s.min);
         }
         struct codes codes = codes_at(f, &t, strip, plane, k0);
+        if (bytes) {
+            w = unpack_bytes(w, &t, &codes, f);
+            continue;
+        }
         UNROLL for (int j = 0; j < GRID_BLOCK / 2; j++, w += 2 * STRIP) i_store(w, pair_words(f, &t, &codes, j));
     }
 }
 
 /* A tile over a panel; k: its numbers. The sums of earlier panels are in c. */
-INLINE void panel_tile(int rows, int strips, int sub, bool has_min, const struct panel *p, const struct grid_job *d)
+INLINE void panel_words(int rows, int strips, int sub, bool has_min, const struct panel *p, const struct grid_job *d)
 {
     v16 acc[GRID_ROWS][GRID_STRIPS];
     sums_load(rows, strips, GRID_STRIPS, acc[0], d->c, d->ldc, d->n, d->accumulate);
@@ -372,7 +481,7 @@ INLINE void panel_tile(int rows, int strips, int sub, bool has_min, const struct
             UNROLL for (int s = 0; s < strips; s++) w[s] = i_load(p->w[s] + (at + j) * STRIP);
             UNROLL for (int r = 0; r < rows; r++)
             {
-                i16 x = w_pair(q + r * ld + j);
+                i16 x = i_all(q + r * ld + j);
                 UNROLL for (int s = 0; s < strips; s++) sum[r][s] = w_dot(sum[r][s], x, w[s]);
             }
         }
@@ -387,55 +496,101 @@ INLINE void panel_tile(int rows, int strips, int sub, bool has_min, const struct
     sums_store(rows, strips, GRID_STRIPS, acc[0], d->c, d->ldc, d->n);
 }
 
+#ifdef BYTE_PRODUCTS
+INLINE void panel_bytes(int rows, int strips, int sub, bool has_min, const struct panel *p, const struct grid_job *d)
+{
+    v16 acc[GRID_ROWS][GRID_STRIPS];
+    sums_load(rows, strips, GRID_STRIPS, acc[0], d->c, d->ldc, d->n, d->accumulate);
+    const struct byte_block *b = d->a.byte, *end = b + d->k / GRID_BLOCK;
+    const int64_t ld = d->a.ld / GRID_BLOCK;
+    const int16_t *w = p->w[0];
+    const float *scale = p->scale[0], *min = p->min[0];
+    for (; b < end; b++)
+        UNROLL for (int g = 0; g < GRID_BLOCK / sub; g++, scale += STRIP, min += STRIP)
+        {
+            i16 sum[GRID_ROWS][GRID_STRIPS];
+            UNROLL for (int r = 0; r < rows; r++) UNROLL for (int s = 0; s < strips; s++) sum[r][s] =
+                i_set1(b[r * ld].bias[sub == GRID_BLOCK ? 2 : g]);
+            UNROLL for (int j = 0; j < sub; j += 4, w += 2 * STRIP)
+            {
+                i16 v[GRID_STRIPS];
+                UNROLL for (int s = 0; s < strips; s++) v[s] = i_load(w + s * PANEL_K * STRIP);
+                UNROLL for (int r = 0; r < rows; r++)
+                {
+                    i16 x = i_all(b[r * ld].q + g * sub + j);
+                    UNROLL for (int s = 0; s < strips; s++) sum[r][s] = b_dot(sum[r][s], v[s], x);
+                }
+            }
+            UNROLL for (int s = 0; s < strips; s++)
+            {
+                struct scales sc = {v_load(scale + s * PANEL_K), v_load(min + s * PANEL_K)};
+                UNROLL for (int r = 0; r < rows; r++)
+                    finish_bytes(&acc[r][s], sc, has_min, sum[r][s], b + r * ld, g, sub);
+            }
+        }
+    sums_store(rows, strips, GRID_STRIPS, acc[0], d->c, d->ldc, d->n);
+}
+#endif
+
 typedef void panel_fn(const struct panel *p, const struct grid_job *d);
 
-#define PANEL_TILE(rows, strips, sub, min)                                                                             \
-    static __attribute__((noinline)) void panel_##rows##x##strips##_##sub##_##min(const struct panel *p,               \
-                                                                                  const struct grid_job *d)            \
+#define PANEL_TILE(rows, strips, sub, min, kind)                                                                       \
+    static __attribute__((noinline)) void panel_##rows##x##strips##_##sub##_##min##_##kind(const struct panel *p,      \
+                                                                                           const struct grid_job *d)   \
     {                                                                                                                  \
-        panel_tile(rows, strips, sub, min, p, d);                                                                      \
+        panel_##kind(rows, strips, sub, min, p, d);                                                                    \
     }
 #if GRID_STRIPS == 2
-#define PANEL_ROW(rows, sub, min) PANEL_TILE(rows, 1, sub, min) PANEL_TILE(rows, 2, sub, min)
-#define PANEL_NAMES(rows, sub, min)                                                                                    \
+#define PANEL_ROW(rows, ...) PANEL_TILE(rows, 1, __VA_ARGS__) PANEL_TILE(rows, 2, __VA_ARGS__)
+#define PANEL_NAMES(rows, sub, min, kind)                                                                              \
     {                                                                                                                  \
-        panel_##rows##x1_##sub##_##min, panel_##rows##x2_##sub##_##min                                                 \
+        panel_##rows##x1_##sub##_##min##_##kind, panel_##rows##x2_##sub##_##min##_##kind                               \
     }
 #else
-#define PANEL_ROW(rows, sub, min) PANEL_TILE(rows, 1, sub, min)
-#define PANEL_NAMES(rows, sub, min)                                                                                    \
+#define PANEL_ROW(rows, ...) PANEL_TILE(rows, 1, __VA_ARGS__)
+#define PANEL_NAMES(rows, sub, min, kind)                                                                              \
     {                                                                                                                  \
-        panel_##rows##x1_##sub##_##min                                                                                 \
+        panel_##rows##x1_##sub##_##min##_##kind                                                                        \
     }
 #endif
-#define PANEL_KIND(sub, min) PANEL_ROW(1, sub, min) PANEL_ROW(2, sub, min) PANEL_ROW(4, sub, min) PANEL_LAST(sub, min)
 #if GRID_ROWS == 6
-#define PANEL_LAST(sub, min) PANEL_ROW(6, sub, min)
-#define PANEL_LAST_NAMES(sub, min) PANEL_NAMES(6, sub, min)
+#define PANEL_LAST(...) PANEL_ROW(6, __VA_ARGS__)
+#define PANEL_LAST_NAMES(...) PANEL_NAMES(6, __VA_ARGS__)
 #else
-#define PANEL_LAST(sub, min)
-#define PANEL_LAST_NAMES(sub, min)                                                                                     \
+#define PANEL_LAST(...)
+#define PANEL_LAST_NAMES(...)                                                                                          \
     {                                                                                                                  \
         0                                                                                                              \
     }
 #endif
-#define PANEL_KIND_NAMES(sub, min)                                                                                     \
+#define PANEL_KIND(...)                                                                                                \
+    PANEL_ROW(1, __VA_ARGS__) PANEL_ROW(2, __VA_ARGS__) PANEL_ROW(4, __VA_ARGS__) PANEL_LAST(__VA_ARGS__)
+#define PANEL_KIND_NAMES(...)                                                                                          \
     {                                                                                                                  \
-        PANEL_NAMES(1, sub, min), PANEL_NAMES(2, sub, min), PANEL_NAMES(4, sub, min), PANEL_LAST_NAMES(sub, min)       \
+        PANEL_NAMES(1, __VA_ARGS__), PANEL_NAMES(2, __VA_ARGS__), PANEL_NAMES(4, __VA_ARGS__),                         \
+            PANEL_LAST_NAMES(__VA_ARGS__)                                                                              \
     }
-PANEL_KIND(16, 0)
-PANEL_KIND(16, 1)
-PANEL_KIND(32, 0)
-PANEL_KIND(32, 1)
+#define PANEL_KINDS(kind)                                                                                              \
+    PANEL_KIND(16, 0, kind) PANEL_KIND(16, 1, kind) PANEL_KIND(32, 0, kind) PANEL_KIND(32, 1, kind)
 /* [sub 32][has_min][1, 2, 4, 6 rows][strips - 1] */
-static panel_fn *const panel_tiles[2][2][4][GRID_STRIPS] = {{PANEL_KIND_NAMES(16, 0), PANEL_KIND_NAMES(16, 1)},
-                                                            {PANEL_KIND_NAMES(32, 0), PANEL_KIND_NAMES(32, 1)}};
+#define PANEL_KINDS_NAMES(kind)                                                                                        \
+    {                                                                                                                  \
+        {PANEL_KIND_NAMES(16, 0, kind), PANEL_KIND_NAMES(16, 1, kind)},                                                \
+        {                                                                                                              \
+            PANEL_KIND_NAMES(32, 0, kind), PANEL_KIND_NAMES(32, 1, kind)                                               \
+        }                                                                                                              \
+    }
+PANEL_KINDS(words)
+#ifdef BYTE_PRODUCTS
+PANEL_KINDS(bytes)
+static panel_fn *const panel_tiles[2][2][2][4][GRID_STRIPS] = {PANEL_KINDS_NAMES(words), PANEL_KINDS_NAMES(bytes)};
+#else
+static panel_fn *const panel_tiles[1][2][2][4][GRID_STRIPS] = {PANEL_KINDS_NAMES(words)};
+#endif
 
 static void advance_rows(struct grid_job *d, int64_t rows)
 {
-    d->a.q += rows * d->a.ld;
-    d->a.grid += rows * d->a.ld / GRID_BLOCK;
-    d->a.sum += rows * d->a.ld / GRID_SUM;
+    d->a = grid_rows_from(d->a, rows * d->a.ld);
     d->x = d->x ? d->x + rows * d->ldx : NULL;
     d->c += rows * d->ldc;
 }
@@ -456,7 +611,7 @@ static void panel_rows(int64_t m, int strips, const struct panel *p, struct grid
 
 typedef void grid_fn(const struct grid_job *job);
 typedef void unpack_panel_fn(const struct tables *t, const char *strip, int64_t k, int64_t k0, int64_t n,
-                             struct panel *to, int at);
+                             struct panel *to, int at, bool bytes);
 
 /* fn: of 1, 2 and 4 rows. One row is the usual case and works on the caller's job: copying it costs as much as a block.
  */
@@ -483,6 +638,11 @@ static void grid_product(const struct block_layout *f, int64_t m, int64_t n_vali
     struct panel p;
     d.t = &t;
     int64_t k = d.k;
+#ifdef BYTE_PRODUCTS
+    const bool bytes = d.a.byte;
+#else
+    const bool bytes = false;
+#endif
     for (int64_t n = 0, step; n < n_valid; n += step, d.strip += step / STRIP * strip_bytes, d.c += step) {
         int64_t left = n_valid - n;
         int strips = m > GEMM_FEW && GRID_STRIPS == 2 && left > STRIP ? 2 : 1;
@@ -497,20 +657,27 @@ static void grid_product(const struct block_layout *f, int64_t m, int64_t n_vali
             struct grid_job part = d;
             part.k = k - k0 < PANEL_K ? k - k0 : PANEL_K;
             for (int s = 0; s < strips; s++)
-                unpack(&t, d.strip + s * strip_bytes, k, k0, part.k, &p, s);
-            part.a.q += k0;
-            part.a.grid += k0 / GRID_BLOCK;
-            part.a.sum += k0 / GRID_SUM;
+                unpack(&t, d.strip + s * strip_bytes, k, k0, part.k, &p, s, bytes);
+            part.a = grid_rows_from(part.a, k0);
             part.accumulate = k0 > 0;
-            panel_rows(m, strips, &p, part, panel_tiles[f->sub == GRID_BLOCK][f->has_min]);
+            panel_rows(m, strips, &p, part, panel_tiles[bytes][f->sub == GRID_BLOCK][f->has_min]);
         }
     }
 }
 
+#ifdef BYTE_PRODUCTS
+#define FEW_ROWS(rows, job, format)                                                                                    \
+    if (is_nibbles(format) && job->a.byte)                                                                             \
+        few_bytes(rows, job, format);                                                                                  \
+    else                                                                                                               \
+        few_grid(rows, job, format)
+#else
+#define FEW_ROWS few_grid
+#endif
 #define FEW_FN(name, rows)                                                                                             \
     static __attribute__((noinline)) void grid_##name##_##rows(const struct grid_job *job)                             \
     {                                                                                                                  \
-        few_grid(rows, job, block_##name);                                                                             \
+        FEW_ROWS(rows, job, block_##name);                                                                             \
     }
 #define FEW_F32_FN(name, rows, strips)                                                                                 \
     static __attribute__((noinline)) void f32_##name##_##rows##x##strips(const struct grid_job *job)                   \
@@ -561,9 +728,9 @@ CODEBOOK_FORMATS(CODEBOOK)
     FEW_FN(name, 2)                                                                                                    \
     FEW_FN(name, 4)                                                                                                    \
     static __attribute__((noinline)) void panel_##name(const struct tables *t, const char *strip, int64_t k,           \
-                                                       int64_t k0, int64_t n, struct panel *to, int at)                \
+                                                       int64_t k0, int64_t n, struct panel *to, int at, bool bytes)    \
     {                                                                                                                  \
-        unpack_panel(t, strip, k, k0, n, to, at, block_##name);                                                        \
+        unpack_panel(t, strip, k, k0, n, to, at, bytes, block_##name);                                                 \
     }                                                                                                                  \
     static void grid_##name(int64_t m, int64_t n_valid, int64_t k, const struct grid_rows *a, const void *b, float *c, \
                             int64_t ldc)                                                                               \

@@ -180,9 +180,7 @@ static void multiply(const struct kernels *ks, const struct plan *p, const struc
 /* The grid's rows from `row` of a product on. */
 static struct grid_rows grid_from(const struct gemm *g, int64_t row)
 {
-    const struct grid_rows *r = g->grid;
-    int64_t at = (g->grid_row + row) * r->ld + g->grid_col;
-    return (struct grid_rows){r->q + at, r->grid + at / GRID_BLOCK, r->sum + at / GRID_SUM, r->ld};
+    return grid_rows_from(*g->grid, (g->grid_row + row) * g->grid->ld + g->grid_col);
 }
 #endif
 

@@ -38,6 +38,7 @@ struct tiles {
     _Alignas(64) float sum[LAG + 1][PRODUCTS][TILE_HEIGHT][STRIP]; /* of the last units */
     _Alignas(64) uint16_t row[UNITS][PANEL_WORDS];                 /* [k / 32][16 rows][32] */
     _Alignas(64) float row_sum[UNITS][GROUPS][TILE_HEIGHT];        /* -Σ of a group's activations */
+    _Alignas(64) float row_grid[UNITS][GROUPS][TILE_HEIGHT];       /* of the coarser grid */
 };
 
 /* ---- into bf16 */
@@ -148,13 +149,17 @@ static void gather_rows(struct tiles *t, const struct grid_rows *a, int64_t m, i
                 continue;
             }
             i16 x = i_load(q + b * GRID_BLOCK);
-            v16 g = v_set1(grid[b]);
+            v16 g = v_set1(a->byte ? 1 : grid[b]);
             i_store(to, bf16_pairs(v_mul(first_words(x), g), v_mul(second_words(x), g)));
         }
-        for (int64_t g = 0; f->has_min && g < GROUPS; g++) {
+        for (int64_t g = 0; g < GROUPS; g++) {
             bool none = i >= m || g * f->sub >= n;
-            float s = none ? 0 : f->sub == GRID_BLOCK ? sum[2 * g] + sum[2 * g + 1] : sum[g];
-            t->row_sum[i / TILE_HEIGHT][g][i % TILE_HEIGHT] = -s;
+            if (f->has_min) {
+                float s = none ? 0 : f->sub == GRID_BLOCK ? sum[2 * g] + sum[2 * g + 1] : sum[g];
+                t->row_sum[i / TILE_HEIGHT][g][i % TILE_HEIGHT] = -s;
+            }
+            if (a->byte)
+                t->row_grid[i / TILE_HEIGHT][g][i % TILE_HEIGHT] = none ? 0 : grid[g * f->sub / GRID_BLOCK];
         }
     }
 }
@@ -204,14 +209,16 @@ INLINE void corner_close(struct corner *at, v16 acc[TILE_HEIGHT], const struct g
         corner_copy(at, corner_of(d, unit, strip), d->ldc, true);
 }
 
-/* c = fma(scale, p · grid, c), c = fma(min, -s, c) for 16 rows */
+/* c = fma(scale, p · grid, c), c = fma(min, -s, c) for 16 rows. sum: p · grid or, on the coarser grid, p. */
 INLINE void add_group(v16 acc[TILE_HEIGHT], const struct tiles *t, float (*sum)[STRIP], int strip, int group,
-                      const float *row_sum, bool has_min)
+                      int64_t unit, bool has_min, bool coarse)
 {
+    const float *row_sum = t->row_sum[unit][group], *row_grid = t->row_grid[unit][group];
     v16 scale = v_load(t->scale[strip][group]), min = has_min ? v_load(t->min[strip][group]) : scale;
     UNROLL for (int r = 0; r < TILE_HEIGHT; r++)
     {
-        acc[r] = v_fma(scale, v_load(sum[r]), acc[r]);
+        v16 p = v_load(sum[r]);
+        acc[r] = v_fma(scale, coarse ? v_mul(p, v_set1(row_grid[r])) : p, acc[r]);
         if (has_min)
             acc[r] = v_fma(min, v_set1(row_sum[r]), acc[r]);
     }
@@ -255,13 +262,13 @@ struct turn {
             if (group == 0)                                                                                            \
                 corner_open(&at, acc, d, m, u.unit - LAG, strip);                                                      \
             if (group < groups)                                                                                        \
-                add_group(acc, t, u.old[2 * group + strip], strip, group, t->row_sum[u.unit - LAG][group], has_min);   \
+                add_group(acc, t, u.old[2 * group + strip], strip, group, u.unit - LAG, has_min, coarse);              \
             if (group == GROUPS - 1)                                                                                   \
                 corner_close(&at, acc, d, u.unit - LAG, strip);                                                        \
         }                                                                                                              \
     } while (0)
 
-INLINE void unit_steps(const int sub, const bool has_min, const struct turn u, struct tiles *t,
+INLINE void unit_steps(const int sub, const bool has_min, const bool coarse, const struct turn u, struct tiles *t,
                        const struct grid_job *d, int64_t m)
 {
     int groups = (int)(d->k / sub);
@@ -278,7 +285,8 @@ INLINE void unit_steps(const int sub, const bool has_min, const struct turn u, s
     STEP(7, 3, 0, 5, 7);
 }
 
-INLINE void panel_product(const int sub, const bool has_min, struct tiles *t, const struct grid_job *d, int64_t m)
+INLINE void panel_product(const int sub, const bool has_min, const bool coarse, struct tiles *t,
+                          const struct grid_job *d, int64_t m)
 {
     int64_t units = (m + TILE_HEIGHT - 1) / TILE_HEIGHT;
     tile_memory();
@@ -292,23 +300,28 @@ INLINE void panel_product(const int sub, const bool has_min, struct tiles *t, co
                          unit >= LAG};
         if (u.make && u.use) { /* the usual one, without questions */
             u.make = u.store = u.use = true;
-            unit_steps(sub, has_min, u, t, d, m);
+            unit_steps(sub, has_min, coarse, u, t, d, m);
         } else
-            unit_steps(sub, has_min, u, t, d, m);
+            unit_steps(sub, has_min, coarse, u, t, d, m);
     }
 }
 
 typedef void panel_product_fn(struct tiles *t, const struct grid_job *d, int64_t m);
 
-#define PANEL_PRODUCT(sub, min)                                                                                        \
-    static __attribute__((noinline)) void product_##sub##_##min(struct tiles *t, const struct grid_job *d, int64_t m)  \
+#define PANEL_PRODUCT(sub, min, coarse)                                                                                \
+    static __attribute__((noinline)) void product_##sub##_##min##_##coarse(struct tiles *t, const struct grid_job *d,  \
+                                                                           int64_t m)                                  \
     {                                                                                                                  \
-        panel_product(sub, min, t, d, m);                                                                              \
+        panel_product(sub, min, coarse, t, d, m);                                                                      \
     }
-PANEL_PRODUCT(16, 0)
-PANEL_PRODUCT(16, 1)
-PANEL_PRODUCT(32, 0)
-PANEL_PRODUCT(32, 1)
+PANEL_PRODUCT(16, 0, 0)
+PANEL_PRODUCT(16, 1, 0)
+PANEL_PRODUCT(32, 0, 0)
+PANEL_PRODUCT(32, 1, 0)
+PANEL_PRODUCT(16, 0, 1)
+PANEL_PRODUCT(16, 1, 1)
+PANEL_PRODUCT(32, 0, 1)
+PANEL_PRODUCT(32, 1, 1)
 
 /* ---- a product */
 
@@ -347,7 +360,9 @@ static bool may_overflow(const struct grid_rows *a, int64_t m, int64_t k)
 static void tile_product(const struct block_layout *f, int64_t m, int64_t n, const struct grid_job *job,
                          int64_t strip_bytes, decode_strip_fn *decode)
 {
-    static panel_product_fn *const product[2][2] = {{product_16_0, product_16_1}, {product_32_0, product_32_1}};
+    static panel_product_fn *const product[2][2][2] = {
+        {{product_16_0_0, product_16_1_0}, {product_32_0_0, product_32_1_0}},
+        {{product_16_0_1, product_16_1_1}, {product_32_0_1, product_32_1_1}}};
     struct book book;
     struct bf16_tables tables = bf16_tables_of(f, &book);
     struct tiles t;
@@ -357,19 +372,16 @@ static void tile_product(const struct block_layout *f, int64_t m, int64_t n, con
         int64_t rows = m - from < ROWS ? m - from : ROWS;
         for (int64_t k0 = 0; k0 < job->k; k0 += panel) {
             struct grid_job d = *job;
-            int64_t at = from * d.a.ld + k0;
             d.k = d.k - k0 < panel ? d.k - k0 : panel;
             d.accumulate = k0 > 0;
-            d.a.q += at;
-            d.a.grid += at / GRID_BLOCK;
-            d.a.sum += at / GRID_SUM;
+            d.a = grid_rows_from(d.a, from * d.a.ld + k0);
             d.c += from * d.ldc;
             gather_rows(&t, &d.a, rows, d.k, f);
             for (int64_t i = 0; i < n; i += 2 * STRIP, d.c += 2 * STRIP, d.strip += 2 * strip_bytes) {
                 d.n = n - i < 2 * STRIP ? n - i : 2 * STRIP;
                 for (int s = 0; s < 2; s++)
                     decode(&tables, d.strip + s * strip_bytes, job->k, k0, d.k, &t, s);
-                product[f->sub == GRID_BLOCK][f->has_min](&t, &d, rows);
+                product[job->a.byte != NULL][f->sub == GRID_BLOCK][f->has_min](&t, &d, rows);
             }
         }
     }
@@ -388,7 +400,7 @@ static void tile_product(const struct block_layout *f, int64_t m, int64_t n, con
         const struct block_layout *f = block_layout(DTYPE_##type);                                                     \
         int64_t alone = (n_valid - 1) / STRIP % 2 == 0 ? (n_valid - 1) / STRIP * STRIP : n_valid;                      \
         int64_t bytes = strip_bytes_of(block_##name, k), n = enough_rows(f, m) ? alone : 0;                            \
-        if (n > 0 && may_overflow(a, m, k))                                                                            \
+        if (n > 0 && !a->byte && may_overflow(a, m, k))                                                                \
             n = 0;                                                                                                     \
         struct grid_job d = {.k = k, .a = *a, .strip = b, .c = c, .ldc = ldc};                                         \
         if (n > 0)                                                                                                     \

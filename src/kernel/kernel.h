@@ -49,7 +49,7 @@ struct kernels {
     gemm_grid *gemm_grid[DTYPE_COUNT];
     void (*unpack[DTYPE_COUNT])(const void *strip, int64_t k, int64_t k0, int64_t n, real *dst);
     block_put_strip_fn *put_strip[DTYPE_COUNT];
-    void (*to_grid)(const float *x, int64_t n, int16_t *q, float *grid, float *sum);
+    void (*to_grid)(const float *x, int64_t n, struct grid_rows to);
 
     /* Products against one or more packed strips of 16 outputs: c[m, n] = (accumulate ? c : 0) + Σ_k a[m, k] b[n, k]
      * for n < n_valid; a row-major with row stride lda, c with ldc. Any m >= 1, k >= 1, 1 <= n_valid.

@@ -169,11 +169,39 @@ INLINE i16 v_round(v16 x)
 
 #endif
 
-INLINE i16 w_pair(const int16_t *p)
+INLINE i16 i_all(const void *p) /* four bytes, two words or an integer for all lanes */
 {
-    int both;
-    memcpy(&both, p, sizeof both);
-    return i_set1(both);
+    int x;
+    memcpy(&x, p, sizeof x);
+    return i_set1(x);
 }
+
+/* ---- 64 bytes: where VPDPBUSD multiplies them */
+
+#if defined(__AVX512F__) && defined(__AVX512VNNI__)
+
+#define BYTE_PRODUCTS
+
+INLINE i16 b_dot(i16 sum, i16 a, i16 b) /* sum += Σ of four unsigned bytes of a by signed ones of b */
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
+INLINE i16 b_table(const int8_t value[16]) /* of values + 128 */
+{
+    __m128i x = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)value), _mm_set1_epi8(-128));
+    return _mm512_broadcast_i32x4(x);
+}
+INLINE i16 b_codes(i16 x, int high, i16 table) /* of the low or high nibbles */
+{
+    return _mm512_shuffle_epi8(table, _mm512_and_si512(high ? _mm512_srli_epi16(x, 4) : x, _mm512_set1_epi8(15)));
+}
+INLINE i16 b_join(i16 a, i16 b) /* values of words + 128: those of a and b side by side */
+{
+    i16 x = _mm512_or_si512(_mm512_and_si512(a, _mm512_set1_epi16(255)), _mm512_slli_epi16(b, 8));
+    return _mm512_xor_si512(x, _mm512_set1_epi8(-128));
+}
+
+#endif
 
 #endif

@@ -208,16 +208,14 @@ static void linear_back(struct op_ctx *c, void *saved)
 struct to_grid {
     const struct kernels *k;
     const struct tensor *x;
-    int16_t *q;
-    float *grid, *sum;
+    struct grid_rows rows;
 };
 
 static void grid_rows_of(void *arg, int64_t from, int64_t to)
 {
     const struct to_grid *job = arg;
     int64_t cols = tensor_cols(job->x), at = from * cols;
-    job->k->to_grid(job->x->x + at, (to - from) * cols, job->q + at, job->grid + at / GRID_BLOCK,
-                    job->sum + at / GRID_SUM);
+    job->k->to_grid(job->x->x + at, (to - from) * cols, grid_rows_from(job->rows, at));
 }
 #endif
 
@@ -225,7 +223,7 @@ static void grid_rows_of(void *arg, int64_t from, int64_t to)
 static bool wants_grid(const struct op_ctx *c, const struct linear *l)
 {
 #ifndef CADRE_F64
-    return c->block_activations && !l->w->param && c->k->gemm_grid[l->w->packed->type];
+    return c->act != ACT_F32 && !l->w->param && c->k->gemm_grid[l->w->packed->type];
 #else
     (void)c, (void)l;
     return false;
@@ -236,15 +234,10 @@ static const struct grid_rows *on_grid(struct op_ctx *c, const struct tensor *x)
 {
 #ifndef CADRE_F64
     int64_t n = tensor_count(x);
-    struct to_grid job = {
-        .k = c->k,
-        .x = x,
-        .q = arena_alloc(c->arena, (size_t)n * sizeof *job.q),
-        .grid = arena_alloc(c->arena, (size_t)(n / GRID_BLOCK) * sizeof *job.grid),
-        .sum = arena_alloc(c->arena, (size_t)(n / GRID_SUM) * sizeof *job.sum),
-    };
+    void *memory = arena_alloc(c->arena, grid_rows_bytes(c->act, n));
+    struct to_grid job = {c->k, x, grid_rows_in(memory, c->act, n, tensor_cols(x))};
     struct grid_rows *out = op_struct(c, sizeof *out);
-    *out = (struct grid_rows){job.q, job.grid, job.sum, tensor_cols(x)};
+    *out = job.rows;
     op_rows_run(c, tensor_rows(x), tensor_cols(x), grid_rows_of, &job);
     return out;
 #else

@@ -89,8 +89,7 @@ struct op_ctx {
     struct arena *arena;
     struct tape *tape; /* NULL: inference */
     enum gemm_precision precision;
-    bool block_activations; /* inference, lossy: products with weights in blocks take activations on a grid
-                               (kernel/blocks.h) */
+    enum act act; /* inference; lossy but for ACT_F32, the default: activations that meet weights in blocks */
     bool dry;
     struct arena *plan; /* dry run: real memory for structs; given back by its owner as a whole */
 };

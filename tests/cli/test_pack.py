@@ -90,7 +90,7 @@ class Pack(unittest.TestCase):
             plain = self.path(kind + ".gguf")
             run("quantize", wide, "--type", kind, "-o", plain, "-q")
             packed = self.pack(plain, kind + "-packed.gguf")
-            for act in ("f32", "auto"):
+            for act in ("f32", "auto", "int8"):
                 expected = self.logits(plain, "--act", act)
                 self.assertEqual(self.logits(packed, "--act", act), expected, (kind, act))
                 if kind in ("f32", "q8_0", "q4_k"):

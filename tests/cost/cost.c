@@ -1,10 +1,10 @@
-/* What callgrind counts, see check.py: `cost MODEL f32|auto` (activations) opens a model on one thread, reads a prompt
- * in cost_prompt and decodes in cost_decode. `cost --write FILE` writes the model: random, with rows long enough for
- * every format. */
+/* What callgrind counts, see check.py: `cost MODEL f32|auto|int8` (activations) opens a model on one thread, reads a
+ * prompt in cost_prompt and decodes in cost_decode. `cost --write FILE` writes the model: random, with rows long enough
+ * for every format. */
 #include <stdio.h>
 #include <string.h>
 
-#include "engine/session.h"
+#include "engine/generate.h"
 #include "model/family.h"
 
 enum { PROMPT = 64, DECODE = 16, VOCAB = 1024 };
@@ -58,16 +58,18 @@ cadre_err cost_decode(struct session *s, const int32_t *token, cadre_error *err)
     return CADRE_OK;
 }
 
-static cadre_err run(const char *path, bool block_activations, cadre_error *err)
+static cadre_err run(const char *path, const char *act, cadre_error *err)
 {
     cadre_model *m = NULL;
     struct session *s = NULL;
     cadre_model_options mo = cadre_model_options_default();
-    struct session_options so = {.n_ctx = PROMPT + DECODE, .kv = DTYPE_F32, .block_activations = block_activations};
+    struct session_options so = {.n_ctx = PROMPT + DECODE};
+    const cadre_generate_options o = {.act = act};
     int32_t token[PROMPT];
     for (int i = 0; i < PROMPT; i++)
         token[i] = (i * 37 + 5) % VOCAB;
     mo.threads = 1;
+    TRY(generate_session_options(&o, &so, err));
     TRY(cadre_model_open(&m, path, &mo, err));
     cadre_err rc = session_new(&s, m, &so, err);
     if (rc == CADRE_OK)
@@ -86,9 +88,9 @@ int main(int argc, char **argv)
     if (argc == 3 && strcmp(argv[1], "--write") == 0)
         rc = write_model(argv[2], &err);
     else if (argc == 3)
-        rc = run(argv[1], strcmp(argv[2], "auto") == 0, &err);
+        rc = run(argv[1], argv[2], &err);
     else
-        rc = error_set(&err, CADRE_E_ARG, "expected MODEL f32|auto, or --write FILE");
+        rc = error_set(&err, CADRE_E_ARG, "expected MODEL f32|auto|int8, or --write FILE");
     if (rc)
         fprintf(stderr, "cost: %s\n", err.text);
     return rc != CADRE_OK;

@@ -161,7 +161,7 @@ static uint64_t bytes_of_file(const char *path)
     return sum;
 }
 
-static void check(const char *path, bool block_activations)
+static void check(const char *path, enum act act)
 {
     cadre_error e = {0};
     struct session *s;
@@ -172,8 +172,7 @@ static void check(const char *path, bool block_activations)
     cadre_model *m = open_with(path, 1, 0);
     uint64_t want = bytes_of_file(path);
     assert_int_equal(runtime_bytes_per_token(m->model), want);
-    struct session_options o = {
-        .n_ctx = TINY_CTX, .kv = DTYPE_F32, .routing = true, .block_activations = block_activations};
+    struct session_options o = {.n_ctx = TINY_CTX, .kv = DTYPE_F32, .routing = true, .act = act};
     assert_ok(session_new(&s, m, &o, &e), e);
     count_from_now_on(m);
     assert_ok(session_feed(s, token, PROMPT, &out, &e), e);
@@ -188,11 +187,11 @@ static void check(const char *path, bool block_activations)
 
 static void a_token_reads_what_is_reported(void **state)
 {
-    check(tiny_file(*state, "f32.gguf", (struct tiny_options){.type = DTYPE_F32}), false);
-    check(tiny_file(*state, "f16.gguf", (struct tiny_options){.type = DTYPE_F16}), false);
-    check(tiny_file(*state, "bf16.gguf", (struct tiny_options){.type = DTYPE_BF16}), false);
-    check(tiny_file(*state, "dense.gguf", (struct tiny_options){.type = DTYPE_Q8_0, .dense = true}), false);
-    check(tiny_file(*state, "recurrent.gguf", (struct tiny_options){.type = DTYPE_Q8_0, .recurrent = true}), false);
+    check(tiny_file(*state, "f32.gguf", (struct tiny_options){.type = DTYPE_F32}), ACT_F32);
+    check(tiny_file(*state, "f16.gguf", (struct tiny_options){.type = DTYPE_F16}), ACT_F32);
+    check(tiny_file(*state, "bf16.gguf", (struct tiny_options){.type = DTYPE_BF16}), ACT_F32);
+    check(tiny_file(*state, "dense.gguf", (struct tiny_options){.type = DTYPE_Q8_0, .dense = true}), ACT_F32);
+    check(tiny_file(*state, "recurrent.gguf", (struct tiny_options){.type = DTYPE_Q8_0, .recurrent = true}), ACT_F32);
 }
 
 static void block_formats_are_read_once_too(void **state)
@@ -203,8 +202,8 @@ static void block_formats_are_read_once_too(void **state)
     for (int i = 0; i < 3; i++) {
         const char *path = in(*state, types[i]);
         assert_ok(cadre_quantize(f32, path, &(cadre_quantize_options){.type = types[i]}, NULL, &e), e);
-        check(path, false);
-        check(path, true);
+        for (enum act act = 0; act < ACT_COUNT; act++)
+            check(path, act);
     }
 }
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "cadre.h"
-#include "engine/session.h"
+#include "engine/generate.h"
 #include "model/family.h"
 
 enum { N = 37, VOCAB = 50 };
@@ -88,10 +88,10 @@ static void pieces_threads_and_levels_change_no_byte(void **state)
             struct spec s = tiny_spec(i);
             struct session_options o = {.n_ctx = N, .all_logits = true};
             o.kv = caches[(i + w) % 4]; /* each pairing in some families */
-            o.block_activations = (i / 4 + w) % 2;
+            o.act = (enum act)((i / 4 + w) % ACT_COUNT);
             char what[128];
             snprintf(what, sizeof what, "model %d (%s), weights %s, cache %s, %s", i, tiny_specs[i].family,
-                     dtype_info(weights[w])->name, dtype_info(o.kv)->name, o.block_activations ? "grid" : "f32");
+                     dtype_info(weights[w])->name, dtype_info(o.kv)->name, act_names[o.act]);
             write_model(&s, weights[w]);
             real *want = NULL;
             for (int t = 0; t < N_WAYS; t++) {

@@ -282,7 +282,7 @@ static void wrong_options_are_named(void **state)
     o.kv = "q4_k";
     assert_fails(cadre_generate(m, "a", &o, NULL, &e), CADRE_E_ARG, &e, "kv: expected f32, f16, bf16 or q8_0");
     o = cadre_generate_options_default(), o.act = "f64";
-    assert_fails(cadre_generate(m, "a", &o, NULL, &e), CADRE_E_ARG, &e, "act: expected f32 or auto");
+    assert_fails(cadre_generate(m, "a", &o, NULL, &e), CADRE_E_ARG, &e, "act: expected f32, auto or int8");
     o = cadre_generate_options_default(), o.max_tokens = -1;
     assert_fails(cadre_generate(m, "a", &o, NULL, &e), CADRE_E_ARG, &e, "found -1");
     o = cadre_generate_options_default(), o.stop = "";

@@ -59,7 +59,7 @@ static void sessions_call_no_heap(void **state)
     const char *q8_0 = tiny_file(*state, "q8_0.gguf", (struct tiny_options){.type = DTYPE_Q8_0});
     sessions_feed_without(f32, (struct session_options){.kv = DTYPE_F32});
     sessions_feed_without(f32, (struct session_options){.kv = DTYPE_F16, .routing = true, .all_logits = true});
-    sessions_feed_without(q8_0, (struct session_options){.kv = DTYPE_Q8_0, .block_activations = true});
+    sessions_feed_without(q8_0, (struct session_options){.kv = DTYPE_Q8_0, .act = ACT_GRID});
     for (int i = 0; i < 2; i++) {
         const char *path = in(*state, types[i]);
         assert_ok(cadre_quantize(f32, path, &(cadre_quantize_options){.type = types[i]}, NULL, &e), e);

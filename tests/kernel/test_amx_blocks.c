@@ -51,11 +51,12 @@ enum { OUTPUTS = 150, ROWS = 512, MAX_K = 768, BEYOND = 3 };
 struct product {
     int64_t m, n, k;
     struct packed weights;
-    float *x, *grid, *sum, *want, *got;
-    int16_t *q;
+    float *x, *want, *got;
+    struct grid_rows rows;
 };
 
-static struct product product_new(struct rng *r, enum dtype type, int64_t m, int64_t n, int64_t k, bool any)
+static struct product product_new(struct rng *r, enum dtype type, enum act act, int64_t m, int64_t n, int64_t k,
+                                  bool any)
 {
     struct product p = {.m = m, .n = n, .k = k};
     void *rows = random_rows(r, type, n, k, any);
@@ -64,9 +65,7 @@ static struct product product_new(struct rng *r, enum dtype type, int64_t m, int
     free(rows);
     p.weights = (struct packed){type, n, k, data};
     p.x = malloc((size_t)(m * k) * sizeof *p.x);
-    p.q = malloc((size_t)(m * k) * sizeof *p.q);
-    p.grid = malloc((size_t)(m * k / GRID_BLOCK) * sizeof *p.grid);
-    p.sum = malloc((size_t)(m * k / GRID_SUM) * sizeof *p.sum);
+    p.rows = grid_rows_in(aligned_alloc(64, grid_rows_bytes(act, m * k)), act, m * k, k);
     p.want = malloc((size_t)(m * n) * sizeof *p.want);
     p.got = malloc((size_t)(m * (n + BEYOND)) * sizeof *p.got);
     for (int64_t i = 0; i < m * k; i += GRID_BLOCK) { /* scales far apart */
@@ -78,23 +77,16 @@ static struct product product_new(struct rng *r, enum dtype type, int64_t m, int
     return p;
 }
 
-static struct grid_rows rows_from(const struct product *p, int64_t row)
-{
-    int64_t at = row * p->k;
-    return (struct grid_rows){p->q + at, p->grid + at / GRID_BLOCK, p->sum + at / GRID_SUM, p->k};
-}
-
 static void product_define(struct product *p)
 {
-    block_to_grid(p->x, p->m * p->k, p->q, p->grid, p->sum);
-    struct grid_rows a = rows_from(p, 0);
-    block_product(p->weights.type, p->m, p->n, p->k, &a, p->weights.data, p->want, p->n);
+    block_to_grid(p->x, p->m * p->k, p->rows);
+    block_product(p->weights.type, p->m, p->n, p->k, &p->rows, p->weights.data, p->want, p->n);
 }
 
 static void product_free(struct product *p)
 {
     free((void *)(uintptr_t)p->weights.data);
-    free(p->x), free(p->q), free(p->grid), free(p->sum), free(p->want), free(p->got);
+    free(p->x), free(p->rows.q), free(p->want), free(p->got);
 }
 
 /* The first m of `got` from row `row` on, and nothing written beyond the outputs */
@@ -110,7 +102,7 @@ static void compare(const struct product *p, int64_t row, int64_t m, const char 
 
 static void multiply(const struct kernels *k, struct product *p, int64_t row, int64_t m)
 {
-    struct grid_rows a = rows_from(p, row);
+    struct grid_rows a = grid_rows_from(p->rows, row * p->k);
     for (int64_t i = 0; i < m * (p->n + BEYOND); i++)
         p->got[i] = 12345;
     k->gemm_grid[p->weights.type](m, p->n, p->k, &a, p->weights.data, p->got, p->n + BEYOND);
@@ -119,12 +111,11 @@ static void multiply(const struct kernels *k, struct product *p, int64_t row, in
 
 static void run_threads(const struct kernels *k, struct pool *pool, struct product *p, int64_t row, int64_t m)
 {
-    struct grid_rows a = rows_from(p, 0);
     struct gemm g = {.m = m,
                      .n = p->n,
                      .k = p->k,
                      .packed = &p->weights,
-                     .grid = &a,
+                     .grid = &p->rows,
                      .grid_row = row,
                      .c = p->got,
                      .c_row = p->n + BEYOND};
@@ -156,9 +147,10 @@ static void batches_and_threads_give_the_bytes_of_generic(void **state)
     struct rng r;
     rng_seed(&r, 1);
     EACH_FORMAT(type)
-    for (int special = 0; special < 2; special++) {
+    for (int turn = 0; turn < 4; turn++) {
+        bool special = turn % 2;
         int64_t k = 256 * (1 + (int64_t)rng_below(&r, 2)) + (dtype_info(type)->block == 32 ? 96 : 0);
-        struct product p = product_new(&r, type, ROWS, OUTPUTS, k, special);
+        struct product p = product_new(&r, type, turn < 2 ? ACT_GRID : ACT_INT8, ROWS, OUTPUTS, k, special);
         if (special)
             add_nan_and_infinity(&r, p.x, p.m * k, 3000);
         product_define(&p);
@@ -183,7 +175,8 @@ static void tails_are_the_same_bytes(void **state)
     EACH_FORMAT(type)
     for (size_t i = 0; i < sizeof m / sizeof *m; i++) {
         int64_t block = dtype_info(type)->block, k = block * (1 + (int64_t)rng_below(&r, block == 32 ? 12 : 2));
-        struct product p = product_new(&r, type, m[i], 1 + (int64_t)rng_below(&r, 70), k, false);
+        struct product p =
+            product_new(&r, type, i % 2 ? ACT_INT8 : ACT_GRID, m[i], 1 + (int64_t)rng_below(&r, 70), k, false);
         product_define(&p);
         for (int w = 0; w < ways; w++)
             multiply(&way[w].k, &p, 0, m[i]);
@@ -200,9 +193,10 @@ static void tiny_and_huge_activations_are_the_same_bytes(void **state)
     struct rng r;
     rng_seed(&r, 3);
     EACH_FORMAT(type)
-    for (int end = 0; end < 4; end++) {
+    for (int turn = 0; turn < 8; turn++) {
+        int end = turn % 4;
         static const float scale[] = {1e-35f, 1e-41f, 0x1p114f / 0x1p20f, 3e38f};
-        struct product p = product_new(&r, type, 37, 40, 256, false);
+        struct product p = product_new(&r, type, turn < 4 ? ACT_GRID : ACT_INT8, 37, 40, 256, false);
         for (int64_t i = 0; i < p.m * p.k; i++)
             p.x[i] = end < 3                 ? p.x[i] * scale[end]
                      : rng_below(&r, 9) == 0 ? (rng_below(&r, 2) ? scale[end] : -scale[end])
@@ -230,9 +224,9 @@ static void a_nan_spoils_its_row_alone(void **state)
     struct rng r;
     rng_seed(&r, 4);
     EACH_FORMAT(type)
-    for (int turn = 0; turn < 2; turn++) {
-        struct product p = product_new(&r, type, 40, 64, 256, false);
-        p.x[21 * p.k + 77] = turn ? NAN : -INFINITY;
+    for (int turn = 0; turn < 4; turn++) {
+        struct product p = product_new(&r, type, turn < 2 ? ACT_GRID : ACT_INT8, 40, 64, 256, false);
+        p.x[21 * p.k + 77] = turn % 2 ? NAN : -INFINITY;
         product_define(&p);
         for (int w = 0; w < ways; w++) {
             multiply(&way[w].k, &p, 0, p.m);
@@ -263,7 +257,7 @@ static void tiles_are_used_where_they_pay(void **state)
     EACH_FORMAT(type)
     {
         const struct block_layout *f = block_layout(type);
-        struct product p = product_new(&r, type, 64, 64, 256, false);
+        struct product p = product_new(&r, type, ACT_GRID, 64, 64, 256, false);
         product_define(&p);
         int64_t all = 4 * 4 * 256 / f->sub; /* 16 rows × 16 outputs × a group */
         assert_int_equal(products_of(&way[0].k, &p, 0, 64), all);
@@ -276,7 +270,7 @@ static void tiles_are_used_where_they_pay(void **state)
         assert_int_equal(products_of(&way[0].k, &p, 32, 32), 0);
         assert_int_equal(products_of(&way[0].k, &p, 0, 32), all / 2);
         product_free(&p);
-        p = product_new(&r, type, 16, 16, 256, false);
+        p = product_new(&r, type, ACT_GRID, 16, 16, 256, false);
         product_define(&p);
         assert_int_equal(products_of(&way[0].k, &p, 0, 16), 0);
         product_free(&p);

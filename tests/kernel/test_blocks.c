@@ -65,17 +65,14 @@ static void free_weights(struct weights *w)
 struct activations {
     int64_t n;
     float *x;
-    int16_t *q;
-    float *grid, *sum;
+    struct grid_rows rows;
 };
 
-static struct activations activations(struct rng *r, int64_t m, int64_t k, uint64_t rarity)
+static struct activations activations(struct rng *r, enum act act, int64_t m, int64_t k, uint64_t rarity)
 {
     struct activations a = {.n = m * k};
     a.x = malloc((size_t)a.n * sizeof *a.x);
-    a.q = malloc((size_t)a.n * sizeof *a.q);
-    a.grid = malloc((size_t)(a.n / GRID_BLOCK) * sizeof *a.grid);
-    a.sum = malloc((size_t)(a.n / GRID_SUM) * sizeof *a.sum);
+    a.rows = grid_rows_in(aligned_alloc(64, grid_rows_bytes(act, a.n)), act, a.n, k);
     fill_normal(r, a.x, a.n);
     for (int64_t i = 0; i < a.n; i += GRID_BLOCK) { /* scales far apart */
         float scale = ldexpf(1, (int)rng_below(r, 40) - 20);
@@ -84,13 +81,13 @@ static struct activations activations(struct rng *r, int64_t m, int64_t k, uint6
     }
     if (rarity)
         add_specials(r, a.x, a.n, rarity);
-    block_to_grid(a.x, a.n, a.q, a.grid, a.sum);
+    block_to_grid(a.x, a.n, a.rows);
     return a;
 }
 
 static void free_activations(struct activations *a)
 {
-    free(a->x), free(a->q), free(a->grid), free(a->sum);
+    free(a->x), free(a->rows.q);
 }
 
 static void strips_have_the_bytes_and_numbers_of_their_rows(void **state)
@@ -129,25 +126,89 @@ static void strips_have_the_bytes_and_numbers_of_their_rows(void **state)
     }
 }
 
+static double sum_on_grid(const struct activations *a, int64_t at)
+{
+    double sum = 0;
+    for (int j = 0; j < GRID_SUM; j++)
+        sum += (double)a->rows.grid[at / GRID_BLOCK] * a->rows.q[at + j];
+    return sum;
+}
+
 /* |a - grid A| is at most half a grid step beyond the rounding to bf16, |A| at most 4080, and the sums are exact. */
 static void the_grid_is_as_near_as_it_says(void **state)
 {
     (void)state;
     struct rng r;
     rng_seed(&r, 2);
-    struct activations a = activations(&r, 1, 64000, 0);
+    struct activations a = activations(&r, ACT_GRID, 1, 64000, 0);
     for (int64_t i = 0; i < a.n; i++) {
-        double grid = a.grid[i / GRID_BLOCK], rounded = bf16_to_f32(f32_to_bf16(a.x[i]));
-        assert_true(fabs(grid * a.q[i] - rounded) <= grid / 2 && abs(a.q[i]) <= 4080);
-        assert_true(bf16_to_f32(f32_to_bf16(a.q[i])) == a.q[i]); /* tiles of bf16 rely on it */
+        double grid = a.rows.grid[i / GRID_BLOCK], rounded = bf16_to_f32(f32_to_bf16(a.x[i]));
+        int q = a.rows.q[i];
+        assert_true(fabs(grid * q - rounded) <= grid / 2 && abs(q) <= 4080);
+        assert_true(bf16_to_f32(f32_to_bf16((float)q)) == q); /* tiles of bf16 rely on it */
     }
-    for (int64_t i = 0; i < a.n; i += GRID_SUM) {
-        double sum = 0;
-        for (int j = 0; j < GRID_SUM; j++)
-            sum += (double)a.grid[i / GRID_BLOCK] * a.q[i + j];
-        assert_true(sum == (double)a.sum[i / GRID_SUM]);
+    for (int64_t i = 0; i < a.n; i += GRID_SUM)
+        assert_true(sum_on_grid(&a, i) == (double)a.rows.sum[i / GRID_SUM]);
+    free_activations(&a);
+}
+
+/* The coarser one: half a step (and an ulp of f32 for the step itself), |A| at most 127 and reached; bytes are those of
+ * q, eight by eight, and biases -128 times their sums. */
+static void bytes_are_as_near_as_they_say(void **state)
+{
+    (void)state;
+    struct rng r;
+    rng_seed(&r, 8);
+    struct activations a = activations(&r, ACT_INT8, 1, 64000, 0);
+    for (int64_t b = 0; b < a.n / GRID_BLOCK; b++) {
+        int most = 0, total[2] = {0};
+        for (int64_t i = b * GRID_BLOCK; i < (b + 1) * GRID_BLOCK; i++) {
+            double grid = a.rows.grid[b];
+            int q = a.rows.q[i], place = (int)(i % 8);
+            assert_true(fabs(grid * q - (double)a.x[i]) <= grid * (0.5 + 0x1p-15));
+            most = abs(q) > most ? abs(q) : most;
+            total[i % GRID_BLOCK / GRID_SUM] += q;
+            int at = place % 4 / 2 * 4 + place / 4 + place % 2 * 2; /* 0 4 1 5 2 6 3 7 */
+            assert_int_equal(a.rows.byte[b].q[i % GRID_BLOCK - place + at], q);
+        }
+        assert_int_equal(most, 127);
+        const int32_t *bias = a.rows.byte[b].bias;
+        const float *minus = a.rows.byte[b].minus;
+        assert_true(a.rows.byte[b].grid == a.rows.grid[b] && minus[0] == -a.rows.sum[2 * b] &&
+                    minus[1] == -a.rows.sum[2 * b + 1] && minus[2] == minus[0] + minus[1]);
+        assert_true(bias[0] == -128 * total[0] && bias[1] == -128 * total[1] && bias[2] == bias[0] + bias[1]);
+        for (int h = 0; h < 2; h++) {
+            double want = sum_on_grid(&a, b * GRID_BLOCK + h * GRID_SUM);
+            assert_true(fabs(want - (double)a.rows.sum[2 * b + h]) <= fabs(want) * 0x1p-24);
+        }
     }
     free_activations(&a);
+}
+
+static void agree_on_the_grid(struct rng *r, enum act act)
+{
+    for (int turn = 0; turn < 4; turn++) {
+        struct activations a = activations(r, act, 1, 32 * 300, turn ? 40u * (unsigned)turn : 0);
+        for (int64_t i = 0; turn == 3 && i < a.n; i++)
+            a.x[i] *= 1e-35f; /* down to where the grid ends */
+        block_to_grid(a.x, a.n, a.rows);
+        for (int l = 1; l < levels; l++) {
+            struct activations b = activations(r, act, 1, a.n, 0);
+            level[l].to_grid(a.x, a.n, b.rows);
+            assert_memory_equal(a.rows.q, b.rows.q, (size_t)a.n * sizeof *a.rows.q);
+            assert_same("grid", b.rows.grid, a.rows.grid, a.n / GRID_BLOCK);
+            assert_same("sum", b.rows.sum, a.rows.sum, a.n / GRID_SUM);
+            for (int64_t i = 0; act == ACT_INT8 && i < a.n / GRID_BLOCK; i++) {
+                const struct byte_block *x = &a.rows.byte[i], *y = &b.rows.byte[i];
+                assert_memory_equal(x->q, y->q, sizeof x->q);
+                assert_memory_equal(x->bias, y->bias, sizeof x->bias);
+                assert_same("grid", &y->grid, &x->grid, 1);
+                assert_same("minus", y->minus, x->minus, 3);
+            }
+            free_activations(&b);
+        }
+        free_activations(&a);
+    }
 }
 
 static void levels_agree_on_the_grid(void **state)
@@ -155,29 +216,15 @@ static void levels_agree_on_the_grid(void **state)
     (void)state;
     struct rng r;
     rng_seed(&r, 3);
-    for (int turn = 0; turn < 4; turn++) {
-        struct activations a = activations(&r, 1, 32 * 300, turn ? 40u * (unsigned)turn : 0);
-        for (int64_t i = 0; turn == 3 && i < a.n; i++)
-            a.x[i] *= 1e-35f; /* down to where the grid ends */
-        block_to_grid(a.x, a.n, a.q, a.grid, a.sum);
-        for (int l = 1; l < levels; l++) {
-            struct activations b = activations(&r, 1, a.n, 0);
-            level[l].to_grid(a.x, a.n, b.q, b.grid, b.sum);
-            assert_memory_equal(a.q, b.q, (size_t)a.n * sizeof *a.q);
-            assert_same("grid", b.grid, a.grid, a.n / GRID_BLOCK);
-            assert_same("sum", b.sum, a.sum, a.n / GRID_SUM);
-            free_activations(&b);
-        }
-        free_activations(&a);
-    }
+    agree_on_the_grid(&r, ACT_GRID);
+    agree_on_the_grid(&r, ACT_INT8);
 }
 
 static void product(const struct kernels *ks, const struct weights *w, const struct activations *a, int64_t from,
                     int64_t m, float *c)
 {
-    int64_t k = w->packed.k, at = from * k;
-    struct grid_rows rows = {a->q + at, a->grid + at / GRID_BLOCK, a->sum + at / GRID_SUM, k};
-    ks->gemm_grid[w->packed.type](m, w->packed.n, k, &rows, w->packed.data, c, w->packed.n);
+    struct grid_rows rows = grid_rows_from(a->rows, from * w->packed.k);
+    ks->gemm_grid[w->packed.type](m, w->packed.n, w->packed.k, &rows, w->packed.data, c, w->packed.n);
 }
 
 /* One row alone or among many, on every level: the same bytes. */
@@ -191,9 +238,10 @@ static void products_are_the_same_bytes(void **state)
         enum { MANY = 512 };
         static const int batch[] = {1, 2, 3, 4, 5, 7, 12, 23, 64, MANY};
         int64_t n = 38, k = 256 * (1 + (int64_t)rng_below(&r, 3)) + dtype_info(type)->block * 3 % 256;
-        for (int special = 0; special < 2; special++) {
+        for (int turn = 0; turn < 4; turn++) {
+            bool special = turn % 2;
             struct weights w = random_weights(&r, type, n, k, special);
-            struct activations a = activations(&r, MANY, k, special ? 2000 : 0);
+            struct activations a = activations(&r, turn < 2 ? ACT_GRID : ACT_INT8, MANY, k, special ? 2000 : 0);
             float *want = malloc((size_t)(MANY * n) * sizeof *want), *got = malloc((size_t)(MANY * n) * sizeof *got);
             for (int64_t i = 0; i < MANY; i++)
                 product(&level[0], &w, &a, i, 1, want + i * n);
@@ -213,6 +261,33 @@ static void products_are_the_same_bytes(void **state)
 
 /* Against a sum in double over the decoded weights and unrounded activations: within the rounding of activations, and
  * far nearer in the mean. */
+static void near_the_exact_sum(struct rng *r, enum dtype type, enum act act, double rounding, double mean)
+{
+    int64_t n = 48, k = 1024, m = 8;
+    struct weights w = random_weights(r, type, n, k, false);
+    struct activations a = activations(r, act, m, k, 0);
+    float *got = malloc((size_t)(m * n) * sizeof *got);
+    product(&level[levels - 1], &w, &a, 0, m, got);
+    double error = 0, size = 0;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            double sum = 0, bound = 0;
+            for (int64_t t = 0; t < k; t++) {
+                double x = a.x[i * k + t], y = w.decoded[j * k + t];
+                sum += x * y;
+                bound += fabs(y) * (fabs(x) * rounding + (double)a.rows.grid[(i * k + t) / GRID_BLOCK]);
+            }
+            double d = got[i * n + j] - sum;
+            assert_true(fabs(d) <= bound);
+            error += d * d;
+            size += sum * sum;
+        }
+    assert_true(error <= mean * mean * size);
+    free(got);
+    free_activations(&a);
+    free_weights(&w);
+}
+
 static void products_are_near_the_exact_sum(void **state)
 {
     (void)state;
@@ -220,29 +295,8 @@ static void products_are_near_the_exact_sum(void **state)
     rng_seed(&r, 5);
     EACH_GRID_FORMAT(type)
     {
-        int64_t n = 48, k = 1024, m = 8;
-        struct weights w = random_weights(&r, type, n, k, false);
-        struct activations a = activations(&r, m, k, 0);
-        float *got = malloc((size_t)(m * n) * sizeof *got);
-        product(&level[levels - 1], &w, &a, 0, m, got);
-        double error = 0, size = 0;
-        for (int64_t i = 0; i < m; i++)
-            for (int64_t j = 0; j < n; j++) {
-                double sum = 0, bound = 0;
-                for (int64_t t = 0; t < k; t++) {
-                    double x = a.x[i * k + t], y = w.decoded[j * k + t];
-                    sum += x * y;
-                    bound += fabs(y) * (fabs(x) * 0x1p-8 + (double)a.grid[(i * k + t) / GRID_BLOCK]);
-                }
-                double d = got[i * n + j] - sum;
-                assert_true(fabs(d) <= bound);
-                error += d * d;
-                size += sum * sum;
-            }
-        assert_true(error <= 4e-3 * 4e-3 * size);
-        free(got);
-        free_activations(&a);
-        free_weights(&w);
+        near_the_exact_sum(&r, type, ACT_GRID, 0x1p-8, 4e-3);
+        near_the_exact_sum(&r, type, ACT_INT8, 0x1p-20, 1e-2);
     }
 }
 
@@ -259,7 +313,7 @@ static void few_rows_of_f32_skip_the_detour(void **state)
                 continue;
             int64_t n = 16 * 5 + 7, k = 512;
             struct weights w = random_weights(&r, type, n, k, true);
-            struct activations a = activations(&r, GEMM_FEW, k, 3000);
+            struct activations a = activations(&r, ACT_GRID, GEMM_FEW, k, 3000);
             float *strips = malloc((size_t)(n + 16) * (size_t)k * sizeof *strips);
             float want[GEMM_FEW * 87], got[GEMM_FEW * 87];
             for (int64_t s = 0; s < (n + 15) / 16; s++) {
@@ -288,10 +342,10 @@ static void what_is_no_number_stays_in_its_row(void **state)
     rng_seed(&r, 7);
     struct weights w = random_weights(&r, DTYPE_Q4_K, 32, 256, false);
     for (int l = 0; l < levels; l++)
-        for (int m = 3; m < 12; m += 4) {
-            struct activations a = activations(&r, m, 256, 0);
-            a.x[256 + 77] = m == 3 ? NAN : -INFINITY;
-            level[l].to_grid(a.x, a.n, a.q, a.grid, a.sum);
+        for (int m = 3; m < 12; m += 2) {
+            struct activations a = activations(&r, m % 4 == 3 ? ACT_GRID : ACT_INT8, m, 256, 0);
+            a.x[256 + 77] = m < 7 ? NAN : -INFINITY;
+            level[l].to_grid(a.x, a.n, a.rows);
             float c[12 * 32];
             product(&level[l], &w, &a, 0, m, c);
             for (int i = 0; i < m; i++)
@@ -308,6 +362,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strips_have_the_bytes_and_numbers_of_their_rows),
         cmocka_unit_test(the_grid_is_as_near_as_it_says),
+        cmocka_unit_test(bytes_are_as_near_as_they_say),
         cmocka_unit_test(levels_agree_on_the_grid),
         cmocka_unit_test(products_are_the_same_bytes),
         cmocka_unit_test(products_are_near_the_exact_sum),

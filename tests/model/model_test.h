@@ -45,18 +45,18 @@ static inline bool tokens_have_equally_many_experts(const struct spec *s)
 
 /* Dry, then real. Fails the test on any error. */
 static inline void pass_run_with(struct pass *p, struct model *m, const struct batch *b, struct pool *pool,
-                                 bool block_activations)
+                                 enum act act)
 {
     cadre_error err = {0};
     *p = (struct pass){0};
     arena_init_measuring(&p->measure);
     struct op_ctx dry = {
         .k = test_kernels(ISA_AMX), .pool = pool, .arena = &p->measure, .plan = test_plan(), .dry = true};
-    dry.block_activations = block_activations;
+    dry.act = act;
     assert_non_null(model_forward(&dry, m, b, &err));
     assert_ok(arena_init(&p->arena, p->measure.peak, &err), err);
     p->c = (struct op_ctx){.k = test_kernels(ISA_AMX), .pool = pool, .arena = &p->arena};
-    p->c.block_activations = block_activations;
+    p->c.act = act;
     p->logits = model_forward(&p->c, m, b, &err);
     if (!p->logits)
         fail_msg("%s", err.text);

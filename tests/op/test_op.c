@@ -173,19 +173,16 @@ static void linear_values(void **state)
 
 /* Block activations: the bytes of a product of rows on the grid, and only where weights are in blocks; x itself is left
  * alone, and the plan knows the rows on the grid. */
-static void block_activations_are_rows_on_the_grid(void **state)
+static void rows_are_on_the_grid(struct world *w, enum act act)
 {
-    struct world *w = *state;
     enum { M = 7, N = 21, K = 96 };
     struct tensor *x = normal(w, M, K), *param = normal(w, N, K);
     const struct dtype_info *q8_0 = dtype_info(DTYPE_Q8_0);
     unsigned char rows[N * K / 32 * 34];
-    int16_t q[M * K];
-    float grid[M * K / GRID_BLOCK], sum[M * K / GRID_SUM];
-    struct grid_rows on_grid = {q, grid, sum, K};
     real before[M * K];
     memcpy(before, x->x, sizeof before);
-    block_to_grid(x->x, M * K, q, grid, sum);
+    struct grid_rows on_grid = grid_rows_in(arena_alloc(&w->arena, grid_rows_bytes(act, M * K)), act, M * K, K);
+    block_to_grid(x->x, M * K, on_grid);
     q8_0->encode(param->x, rows, N * K);
     static const enum dtype types[] = {DTYPE_Q8_0, DTYPE_F32};
     for (int t = 0; t < 2; t++) {
@@ -197,7 +194,7 @@ static void block_activations_are_rows_on_the_grid(void **state)
         if (t == 0)
             block_product(types[t], M, N, K, &on_grid, data, want->x, N);
         struct op_ctx c = w->c;
-        c.block_activations = true;
+        c.act = act;
         size_t start = arena_mark(&w->arena);
         w->arena.peak = start;
         struct tensor *y = op_linear(&c, x, &weight, NULL);
@@ -215,6 +212,12 @@ static void block_activations_are_rows_on_the_grid(void **state)
         assert_int_equal(measure.peak, used);
         arena_destroy(&plan);
     }
+}
+
+static void block_activations_are_rows_on_the_grid(void **state)
+{
+    rows_are_on_the_grid(*state, ACT_GRID);
+    rows_are_on_the_grid(*state, ACT_INT8);
 }
 
 static void embed_decodes_rows(void **state)
