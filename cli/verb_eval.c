@@ -289,6 +289,7 @@ static int run(const struct verb *v, int argc, char **argv)
         {"--map", 0, OPTION_TEXT, &map_path, "OUT.svg", "chart of expert use by text, with a test", 0, 0},
         {"--choices", 0, OPTION_TEXT, &choices, "FILE", "multiple choice: a question a line (JSONL)", 0, 0},
         {"--ctx", 0, OPTION_INT, &o.context, "N", "window in tokens (the model's, at most 512)", 2, 1e9},
+        {"--act", 0, OPTION_WORD, &o.act, "f32|auto|int8", "activations on --text, not the reference's (f32)", 0, 0},
         {"--tokens", 0, OPTION_INT, &o.max_tokens, "N", "predict at most N of each file (all)", 1, 1e15},
     };
     int status = cli_parse(v, rows, sizeof rows / sizeof *rows, &c, &model, argc, argv);
@@ -296,10 +297,11 @@ static int run(const struct verb *v, int argc, char **argv)
         return status;
     if (!files.n && !choices)
         return cli_usage(v, "--text FILE… or --choices FILE is needed");
-    if (!files.n && (reference || o.context || o.max_tokens))
+    if (!files.n && (reference || o.context || o.act || o.max_tokens))
         return cli_usage(v, "%s acts on texts: --text FILE… is needed",
                          reference   ? "--reference"
                          : o.context ? "--ctx"
+                         : o.act     ? "--act"
                                      : "--tokens");
     if (map_path && files.n < 2)
         return cli_usage(v, "--map compares texts: two or more after --text are needed");

@@ -270,6 +270,7 @@ CADRE_API void cadre_chat_close(cadre_chat *chat);
 typedef struct cadre_eval_options {
     int64_t context;                                           /* window in tokens; 0: the model's, at most 512 */
     int64_t max_tokens;                                        /* to predict; 0: all */
+    const char *act;                                           /* as for cadre_generate; NULL: "f32" */
     bool (*progress)(void *user, int64_t done, int64_t total); /* tokens; false cancels */
     /* After each window of a model with experts: how often each was chosen in it, [n_layers, n_experts]. */
     void (*on_use)(void *user, const int64_t *count, int64_t n_layers, int64_t n_experts);
@@ -306,7 +307,8 @@ typedef struct cadre_compare_result {
     int64_t tokens;
 } cadre_compare_result;
 
-/* A model against a reference with the same vocabulary, over the windows that cadre_eval takes. */
+/* A model against a reference with the same vocabulary, over the windows that cadre_eval takes. The reference has f32
+ * activations, whatever the options say of the model's: what activations cost is the distance of a model to itself. */
 CADRE_API cadre_err cadre_compare(cadre_model *model, cadre_model *reference, const char *text, size_t n,
                                   const cadre_eval_options *options, cadre_compare_result *out, cadre_error *err);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/likelihood.h"
+#include "engine/session.h"
 #include "engine/windows.h"
 
 struct comparison {
@@ -79,10 +80,12 @@ static cadre_err compare(struct comparison *c, cadre_model *m, cadre_model *refe
 {
     int64_t a = m->model->spec.n_ctx, b = reference->model->spec.n_ctx;
     struct window_batch batch;
+    enum act act;
+    TRY(act_parse(o->act, &act, err));
     TRY(check_vocabularies(m, reference, err));
     TRY(windows_open(&c->windows, m->tokenizer, text, n, o->context, a < b ? a : b, o->max_tokens, err));
-    TRY(reader_open(&c->model, m, &c->windows, err));
-    TRY(reader_open(&c->reference, reference, &c->windows, err));
+    TRY(reader_open(&c->model, m, act, &c->windows, err));
+    TRY(reader_open(&c->reference, reference, ACT_F32, &c->windows, err));
     c->rows = malloc((size_t)windows_batch(&c->windows) * sizeof *c->rows);
     CHECK(err, c->rows, CADRE_E_MEMORY, "no memory for the results of %lld tokens",
           (long long)windows_batch(&c->windows));

@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "engine/likelihood.h"
+#include "engine/session.h"
 #include "engine/windows.h"
 
 cadre_eval_options cadre_eval_options_default(void)
@@ -81,8 +82,10 @@ static cadre_err evaluate(struct evaluation *e, cadre_model *m, const char *text
 {
     const struct spec *s = &m->model->spec;
     struct window_batch b;
+    enum act act;
+    TRY(act_parse(o->act, &act, err));
     TRY(windows_open(&e->windows, m->tokenizer, text, n, o->context, s->n_ctx, o->max_tokens, err));
-    TRY(reader_open(&e->reader, m, &e->windows, err));
+    TRY(reader_open(&e->reader, m, act, &e->windows, err));
     e->nats = malloc((size_t)windows_batch(&e->windows) * sizeof *e->nats);
     e->count = calloc((size_t)s->n_layer * (size_t)max_i64(s->router.n_expert, 1), sizeof *e->count);
     e->window = calloc((size_t)s->n_layer * (size_t)max_i64(s->router.n_expert, 1), sizeof *e->window);

@@ -42,14 +42,9 @@ struct job {
     const char *stopped_by; /* NULL: under way */
 };
 
-const char *const act_names[ACT_COUNT + 1] = {[ACT_F32] = "f32", [ACT_GRID] = "auto", [ACT_INT8] = "int8"};
-
 cadre_err generate_session_options(const cadre_generate_options *o, struct session_options *so, cadre_error *err)
 {
-    const char *act = o->act ? o->act : act_names[ACT_F32];
-    for (so->act = 0; so->act < ACT_COUNT && strcmp(act, act_names[so->act]) != 0;)
-        so->act++;
-    CHECK(err, so->act < ACT_COUNT, CADRE_E_ARG, "act: expected f32, auto or int8, found '%s'", act);
+    TRY(act_parse(o->act, &so->act, err));
     const char *kv = o->kv ? o->kv : "f32";
     so->kv = dtype_by_name(kv);
     CHECK(err, so->kv == DTYPE_F32 || so->kv == DTYPE_F16 || so->kv == DTYPE_BF16 || so->kv == DTYPE_Q8_0, CADRE_E_ARG,

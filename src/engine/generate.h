@@ -11,9 +11,6 @@
 cadre_err generate_over(struct session *session, struct speculation *speculation, size_t reused, struct cadre_model *m,
                         const char *prompt, const cadre_generate_options *o, cadre_generation *g, cadre_error *err);
 
-/* Names of activations, NULL at the end */
-extern const char *const act_names[ACT_COUNT + 1];
-
 /* The options that make a session: number format of the KV cache, activations. */
 cadre_err generate_session_options(const cadre_generate_options *o, struct session_options *so, cadre_error *err);
 

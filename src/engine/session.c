@@ -62,6 +62,16 @@ static cadre_err plan(struct session *s, cadre_error *err)
     return arena_init(&s->arena, measure.peak, err);
 }
 
+const char *const act_names[ACT_COUNT + 1] = {[ACT_F32] = "f32", [ACT_GRID] = "auto", [ACT_INT8] = "int8"};
+
+cadre_err act_parse(const char *name, enum act *act, cadre_error *err)
+{
+    for (*act = 0; name && *act < ACT_COUNT && strcmp(name, act_names[*act]) != 0;)
+        ++*act;
+    CHECK(err, *act < ACT_COUNT, CADRE_E_ARG, "act: expected f32, auto or int8, found '%s'", name);
+    return CADRE_OK;
+}
+
 cadre_err session_new(struct session **out, struct cadre_model *m, const struct session_options *o, cadre_error *err)
 {
     const struct spec *spec = &m->model->spec;

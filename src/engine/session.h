@@ -7,6 +7,10 @@
 
 enum { SESSION_CHUNK = 256 }; /* tokens of a prompt that go through the model at once */
 
+/* Names of activations, NULL at the end; NULL is f32. */
+extern const char *const act_names[ACT_COUNT + 1];
+cadre_err act_parse(const char *name, enum act *act, cadre_error *err);
+
 struct session_options {
     int64_t n_ctx;
     enum dtype kv;

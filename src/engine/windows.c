@@ -77,7 +77,7 @@ bool windows_next(struct windows *w, struct window_batch *b)
 
 static struct tensor *forward(struct reader *r, struct arena *arena, const struct window_batch *w, cadre_error *err)
 {
-    struct op_ctx c = {.k = &r->m->kernels, .pool = r->m->pool, .arena = arena};
+    struct op_ctx c = {.k = &r->m->kernels, .pool = r->m->pool, .arena = arena, .act = r->act};
     if (arena->measuring) {
         c.dry = true;
         c.plan = &r->arena;
@@ -91,9 +91,9 @@ static struct tensor *forward(struct reader *r, struct arena *arena, const struc
     return model_forward(&c, r->m->model, &b, err);
 }
 
-cadre_err reader_open(struct reader *r, struct cadre_model *m, const struct windows *w, cadre_error *err)
+cadre_err reader_open(struct reader *r, struct cadre_model *m, enum act act, const struct windows *w, cadre_error *err)
 {
-    *r = (struct reader){.m = m};
+    *r = (struct reader){.m = m, .act = act};
     struct windows first = *w;
     struct window_batch b = {0};
     struct arena measure;

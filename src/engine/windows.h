@@ -38,12 +38,13 @@ int64_t windows_batch(const struct windows *w);               /* n_tok of the la
 /* A model that reads batches of windows, with its working memory. */
 struct reader {
     struct cadre_model *m;
+    enum act act;
     struct arena arena;
     struct routing *routing; /* [n_layer] of the last batch */
 };
 
 /* Working memory for the largest batch of w. */
-cadre_err reader_open(struct reader *r, struct cadre_model *m, const struct windows *w, cadre_error *err);
+cadre_err reader_open(struct reader *r, struct cadre_model *m, enum act act, const struct windows *w, cadre_error *err);
 void reader_close(struct reader *r);
 /* Logits [n_tok, n_vocab], valid until the next. */
 cadre_err reader_read(struct reader *r, const struct window_batch *b, const real **logits, cadre_error *err);

@@ -421,15 +421,11 @@ static uint32_t largest(const float a[GRID_BLOCK])
     return top;
 }
 
-static struct byte_block byte_block(const int16_t q[GRID_BLOCK], float grid, const int32_t total[2], const float sum[2])
+static void put_bytes(const int16_t q[GRID_BLOCK], struct byte_block *b)
 {
     static const int order[] = {ORDER_OF_8};
-    struct byte_block b = {.grid = grid,
-                           .bias = {-128 * total[0], -128 * total[1], -128 * (total[0] + total[1])},
-                           .minus = {-sum[0], -sum[1], -(sum[0] + sum[1])}};
     for (int j = 0; j < GRID_BLOCK; j++)
-        b.q[j] = (int8_t)q[j / 8 * 8 + order[j % 8]];
-    return b;
+        b->q[j] = (int8_t)q[j / 8 * 8 + order[j % 8]];
 }
 
 void block_to_grid(const float *x, int64_t n, struct grid_rows to)
@@ -442,17 +438,20 @@ void block_to_grid(const float *x, int64_t n, struct grid_rows to)
         uint32_t top = largest(a);
         memcpy(&magnitude, &top, sizeof magnitude);
         struct grid_step s = to.byte ? byte_step(magnitude) : grid_step(top);
+        bool number = !isnan(s.grid);
         to.grid[b] = s.grid;
         int32_t total[2] = {0};
         for (int j = 0; j < GRID_BLOCK; j++) {
-            float scaled = top < GRID_NO_NUMBER ? a[j] * s.inverse : 0;
+            float scaled = number ? a[j] * s.inverse : 0;
             q[j] = (int16_t)nearbyintf(scaled);
             total[j / GRID_SUM] += q[j];
         }
         for (int i = 0; i < 2; i++)
             to.sum[2 * b + i] = (float)total[i] * s.grid;
-        if (to.byte)
-            to.byte[b] = byte_block(q, s.grid, total, to.sum + 2 * b);
+        if (to.byte) {
+            to.byte[b] = byte_block(s.grid, total, to.sum + 2 * b);
+            put_bytes(q, &to.byte[b]);
+        }
     }
 }
 

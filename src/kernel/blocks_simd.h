@@ -205,8 +205,9 @@ INLINE uint32_t largest_bits(const v16 a[2])
     return (uint32_t)(t0 > t1 ? t0 : t1);
 }
 /* q and totals of block b, as integers of the step */
-INLINE void put_block(struct grid_rows to, int64_t b, const v16 a[2], struct grid_step s, bool number, int total[2])
+INLINE void put_block(struct grid_rows to, int64_t b, const v16 a[2], struct grid_step s, int total[2])
 {
+    bool number = !isnan(s.grid);
     to.grid[b] = s.grid;
     for (int h = 0; h < 2; h++) {
         i16 word = number ? v_round(v_mul(a[h], v_set1(s.inverse))) : i_set1(0);
@@ -222,10 +223,7 @@ INLINE void put_bytes(struct grid_rows to, int64_t b, const int total[2])
     __m128i order = _mm_setr_epi8(ORDER_OF_8, ORDER_OF_8);
     order = _mm_or_si128(order, _mm_set_epi64x(0x0808080808080808, 0));
     byte = _mm256_shuffle_epi8(_mm256_permute4x64_epi64(byte, 0xd8), _mm256_broadcastsi128_si256(order));
-    const float *sum = to.sum + 2 * b;
-    to.byte[b] = (struct byte_block){.grid = to.grid[b],
-                                     .bias = {-128 * total[0], -128 * total[1], -128 * (total[0] + total[1])},
-                                     .minus = {-sum[0], -sum[1], -(sum[0] + sum[1])}};
+    to.byte[b] = byte_block(to.grid[b], total, to.sum + 2 * b);
     _mm256_storeu_si256((__m256i *)(void *)to.byte[b].q, byte);
 }
 static void to_grid(const float *x, int64_t n, struct grid_rows to)
@@ -238,7 +236,7 @@ static void to_grid(const float *x, int64_t n, struct grid_rows to)
         uint32_t top = largest_bits(a);
         float magnitude;
         memcpy(&magnitude, &top, sizeof magnitude);
-        put_block(to, b, a, to.byte ? byte_step(magnitude) : grid_step(top), top < GRID_NO_NUMBER, total);
+        put_block(to, b, a, to.byte ? byte_step(magnitude) : grid_step(top), total);
         if (to.byte)
             put_bytes(to, b, total);
     }
@@ -306,10 +304,10 @@ INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f
 
 #ifdef BYTE_PRODUCTS
 
-/* finish_group for group g of a block */
+/* finish_group for group g of a block; p: the bits of 3 · 2^22 + p */
 INLINE void finish_bytes(v16 *c, struct scales s, bool has_min, i16 p, const struct byte_block *b, int g, int sub)
 {
-    *c = v_fma(s.scale, v_mul(v_from_int(p), v_set1(b->grid)), *c);
+    *c = v_fma(s.scale, v_fma(v_from_bits(p), v_set1(b->grid), v_set1(b->lift)), *c);
     if (has_min)
         *c = v_fma(s.min, v_set1(b->minus[sub == GRID_BLOCK ? 2 : g]), *c);
 }
