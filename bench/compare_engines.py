@@ -3,12 +3,12 @@
 
     bench/compare_engines.py MODEL.gguf [--ik FOLDER] [-p 512] [-n 64] [-r 5] [-t 2] [--json]
 
-Engines: cadre (`cadre bench`), llama.cpp (the libraries of tests/peer, tools/setup peer; mapped file, repacked weights and
+Engines: `cadre` (`cadre bench --act auto`), `cadre-int8` (`--act int8`: activations as coarse as the others'), llama.cpp (the libraries of tests/peer, tools/setup peer; mapped file, repacked weights and
 flash attention as it chooses by itself), and with --ik a built ik_llama.cpp (its llama-bench) as it is by default, `ik`, and
 with its weights repacked at load, `ik-rtr`. A turn asks each engine once, in a process of its own: it loads the file, warms
 up, then a prompt of random ids is timed, and after it single tokens. All engines have the same threads and lengths, keys and
-values in F16 and rounded activations, unless --cadre-options says otherwise. Reported are medians, least and most over the
-turns, and cadre's speed as a multiple of each other engine's: the median of the ratios inside a turn, where drift of the
+values in F16, unless --cadre-options says otherwise. Reported are medians, least and most over the
+turns, and the speeds of cadre as multiples of each other engine's: the median of the ratios inside a turn, where drift of the
 machine cancels out. The read roof is the bandwidth that `cadre bench` finds in the same turn over the bytes that a token reads.
 
 With --others 0.05, a run in which other programs took more than that share of all processors' time is done again, and
@@ -36,7 +36,8 @@ sys.path.insert(0, str(ROOT / "tests" / "peer"))
 
 from llama_peer import PACKAGES, PeerMissing, load_library  # noqa: E402
 
-ENGINES = ("cadre", "llama.cpp", "ik", "ik-rtr")
+CADRE = {"cadre": "auto", "cadre-int8": "int8"}  # engine -> --act
+ENGINES = (*CADRE, "llama.cpp", "ik", "ik-rtr")
 
 
 TRIES = 2  # of a run that other programs disturbed
@@ -132,9 +133,9 @@ def start(options, command):
     raise Disturbed
 
 
-def cadre(options):
+def cadre(options, act):
     command = [options.cadre, "bench", options.model, "-p", options.prompt, "-n", options.generate, "-r", 1, "-t",
-               options.threads, "--json", *shlex.split(options.cadre_options)]
+               options.threads, "--json", "--act", act, *shlex.split(options.cadre_options)]
     said = start(options, command)
     generate = said["tokens_per_s"]["median"]
     return said["prompt_tokens_per_s"]["median"], generate, generate / said["bandwidth_share"]
@@ -158,11 +159,11 @@ def ik(options, *more):
     return options.prompt / samples["prompt"], options.generate / samples["generate"]
 
 
-RUN = {"cadre": cadre, "llama.cpp": llama_cpp, "ik": ik, "ik-rtr": lambda options: ik(options, "-rtr", 1)}
+RUN = {**{name: lambda options, act=act: cadre(options, act) for name, act in CADRE.items()}, "llama.cpp": llama_cpp, "ik": ik, "ik-rtr": lambda options: ik(options, "-rtr", 1)}
 
 
 def version(name, options):
-    if name == "cadre":
+    if name in CADRE:
         return subprocess.run([options.cadre, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     if name == "llama.cpp":
         package = PACKAGES / "node_modules/@node-llama-cpp/linux-x64/package.json"
@@ -185,7 +186,7 @@ def measure(options):
             try:
                 begin = time.perf_counter()
                 prompt, generate, *roof = RUN[name](options)
-                turns[-1] |= {name: (prompt, generate)} | ({"roof": roof[0]} if roof else {})
+                turns[-1] |= {name: (prompt, generate)} | ({"roof": max(roof[0], turns[-1].get("roof", 0))} if roof else {})
                 seconds = time.perf_counter() - begin
                 print(f"turn {number} {name}: {prompt:.1f}, {generate:.2f} tokens/s, {seconds:.0f} s with loading",
                       file=sys.stderr, flush=True)
@@ -219,9 +220,10 @@ def summary(turns, options):
                      "tokens_per_s": spread(generate)}
         shares = [turn[name][1] / turn["roof"] for turn in turns if name in turn and "roof" in turn]
         out[name] |= {"roof_share": spread(shares)} if shares else {}
-        both = [(turn["cadre"], turn[name]) for turn in turns if name in turn and "cadre" in turn and name != "cadre"]
-        for key, column in (("cadre_prompt_ratio", 0), ("cadre_ratio", 1)) if both else ():
-            out[name][key] = statistics.median(a[column] / b[column] for a, b in both)
+        for ours in CADRE if name not in CADRE else ():
+            both = [(turn[ours], turn[name]) for turn in turns if name in turn and ours in turn]
+            for key, column in (("prompt_ratio", 0), ("ratio", 1)) if both else ():
+                out[name][f"{ours}_{key}"] = statistics.median(a[column] / b[column] for a, b in both)
     return out
 
 
@@ -230,9 +232,12 @@ def cell(s, digits):
 
 
 def table(figures):
-    lines = ["| engine | prompt, tokens/s | cadre is | generation, tokens/s | cadre is | of the read roof |", "|---|---|---|---|---|---|"]
+    ours = [name for name in CADRE if name in figures]
+    is_ = " and ".join(ours) + (" is" if len(ours) == 1 else " are")
+    lines = [f"| engine | prompt, tokens/s | {is_} | generation, tokens/s | {is_} | of the read roof |", "|---|---|---|---|---|---|"]
     for name, f in figures.items():
-        times = [f"{f[key]:.2f} x" if key in f else "" for key in ("cadre_prompt_ratio", "cadre_ratio")]
+        times = [", ".join(f"{f[key]:.2f} x" for key in (f"{o}_{ratio}" for o in ours) if key in f)
+                 for ratio in ("prompt_ratio", "ratio")]
         share = f"{100 * f['roof_share']['median']:.0f} %" if "roof_share" in f else ""
         lines.append(f"| {name} | {cell(f['prompt_tokens_per_s'], 1)} | {times[0]} | {cell(f['tokens_per_s'], 2)} | {times[1]} | {share} |")
     return "\n".join(lines)
@@ -242,7 +247,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--cadre", type=lambda path: Path(path).resolve(), default=ROOT / "build/cadre")
-    parser.add_argument("--cadre-options", default="--act auto --kv f16", help="of cadre bench (--act auto --kv f16)")
+    parser.add_argument("--cadre-options", default="--kv f16", help="of cadre bench (--kv f16)")
     parser.add_argument("--ik", type=Path, help="folder of a built ik_llama.cpp")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, help="which, in this order")
     parser.add_argument("-p", "--prompt", type=int, default=512)
