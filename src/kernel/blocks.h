@@ -14,11 +14,15 @@
  * would have: digit of the codebook in bits 0 … 2, sign in bit 3. In vector l of those are the numbers 8 l + 2 i + p.
  *
  *     iq1_*     word 0: byte l has the lower bits of the rank of the group l of 8. The rest is in the record; the sign
- *               of a code is the direction in which its numbers are moved by 1/8, and what it stands for 8 times as
- * much iq2_*     word 0: byte l has the (lower bits of the) rank of the group l of 8; word 1: signs iq3_*     words 0,
- * 1: byte i has the (lower bits of the) rank of group i of 4; word 2: signs signs     number 8 l + 2 i + p in bit 4 i +
- * l of word p. Where files have only seven signs of eight, the upper four bits (l of the eighth: the one that makes the
- * signs of its eight even) have iq2_xxs's and iq3_xxs's scale, and iq2_xs's ninth bits of ranks.
+ *               of a code is the direction in which its numbers are moved by 1/8, and it stands for 8 times as much
+ *
+ *     iq2_*     word 0: byte l has the (lower bits of the) rank of the group l of 8; word 1: signs
+ *
+ *     iq3_*     words 0, 1: byte i has the (lower bits of the) rank of group i of 4; word 2: signs
+ *
+ *     signs     number 8 l + 2 i + p in bit 4 i + l of word p. Where files have only seven signs of eight, the upper
+ *               four bits (l of the eighth: the one that makes the signs of its eight even) have iq2_xxs's and
+ *               iq3_xxs's scale, and iq2_xs's ninth bits of ranks
  *
  * TQ1_0 is kept like one of them: a word of 16 bits has ten digits of base 3, ⌈N 2^16 / 3^10⌉ with N their number, the
  * first most significant; digit t is (w 3^t mod 2^16) 3 >> 16. Number 2 j + p of 32, block g of 8, is
@@ -39,9 +43,7 @@
  * for each scale's numbers in ascending k. A block with a NaN or an infinity has a grid of NaN and zeros for A.
  *
  * A coarser grid for speed: grid = top / 127 with the block's largest magnitude, |A| <= 127. The same products then run
- * on bytes: VPDPBUSD multiplies A by v + 128 as unsigned bytes, and the sum starts at -128 Σ A. It starts at the bits
- * of the float 3 · 2^22 besides, so that its bits are those of the float 3 · 2^22 + p, and fma(that, grid, -3 · 2^22
- * grid) is p · grid rounded once, for a grid of at most 22 bits. */
+ * on bytes: VPDPBUSD multiplies A by v + 128 as unsigned bytes, and the sum starts at -128 Σ A. */
 #ifndef CADRE_KERNEL_BLOCKS_H
 #define CADRE_KERNEL_BLOCKS_H
 
@@ -76,12 +78,11 @@ struct grid_rows {
 #define ORDER_OF_8 0, 4, 1, 5, 2, 6, 3, 7
 struct byte_block {
     int8_t q[GRID_BLOCK];
-    float grid, lift; /* lift: -3 · 2^22 grid */
-    int32_t bias[3];  /* the bits of 3 · 2^22, -128 Σ q of the first 16, of the last 16, of all */
-    float minus[3];   /* -grid · Σ q of the same */
-};                    /* 64 bytes: a line of the cache */
-#define LIFT 0x3p22f
-enum { LIFT_BITS = 0x4b400000 };
+    float grid;
+    int32_t bias[3]; /* -128 Σ q of the first 16, of the last 16, of all */
+    float minus[3];  /* -grid · Σ q of the same */
+    float unused;    /* 64 bytes: a line of the cache */
+};
 
 /* Room for n numbers in rows of ld, n a multiple of 32, at `memory` (aligned to 64 bytes). */
 size_t grid_rows_bytes(enum act act, int64_t n);
@@ -197,29 +198,19 @@ static inline struct grid_step grid_step(uint32_t top)
     return s;
 }
 
-/* The coarser grid, from the largest magnitude; of 16 bits. Blocks below 2^-100 are 0, from 2^100 on they count as
- * infinite. */
+/* The coarser grid, from the largest magnitude. Blocks below 2^-100 are 0. */
 static inline struct grid_step byte_step(float top)
 {
-    if (!(top < 0x1p100f))
+    if (!(top < INFINITY))
         return (struct grid_step){NAN, 0};
-    if (top < 0x1p-100f)
-        return (struct grid_step){0, 0};
-    struct grid_step s = {top / 127, 127 / top};
-    uint32_t bits;
-    memcpy(&bits, &s.grid, sizeof bits);
-    bits &= 0xffffff00;
-    memcpy(&s.grid, &bits, sizeof bits);
-    return s;
+    return top < 0x1p-100f ? (struct grid_step){0, 0} : (struct grid_step){top / 127, 127 / top};
 }
 /* All of a block but its numbers, from the sums of the first and the last 16. */
 static inline struct byte_block byte_block(float grid, const int32_t total[2], const float sum[2])
 {
     int32_t b[2] = {-128 * total[0], -128 * total[1]};
-    return (struct byte_block){.grid = grid,
-                               .lift = -LIFT * grid,
-                               .bias = {LIFT_BITS + b[0], LIFT_BITS + b[1], LIFT_BITS + b[0] + b[1]},
-                               .minus = {-sum[0], -sum[1], -(sum[0] + sum[1])}};
+    return (struct byte_block){
+        .grid = grid, .bias = {b[0], b[1], b[0] + b[1]}, .minus = {-sum[0], -sum[1], -(sum[0] + sum[1])}};
 }
 
 /* ---- generic definitions of the kernel table's entries */

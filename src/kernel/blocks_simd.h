@@ -304,10 +304,10 @@ INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f
 
 #ifdef BYTE_PRODUCTS
 
-/* finish_group for group g of a block; p: the bits of 3 · 2^22 + p */
+/* finish_group for group g of a block */
 INLINE void finish_bytes(v16 *c, struct scales s, bool has_min, i16 p, const struct byte_block *b, int g, int sub)
 {
-    *c = v_fma(s.scale, v_fma(v_from_bits(p), v_set1(b->grid), v_set1(b->lift)), *c);
+    *c = v_fma(s.scale, v_mul(v_from_int(p), v_set1(b->grid)), *c);
     if (has_min)
         *c = v_fma(s.min, v_set1(b->minus[sub == GRID_BLOCK ? 2 : g]), *c);
 }
