@@ -251,6 +251,9 @@ class Cli(unittest.TestCase):
         self.assertTrue(0 < near["kl"] < 1 and near["kl"] < near["kl_max"], near)
         self.assertTrue(0.5 < near["top1_agreement"] <= 1, near)
         self.assertIn(b"KL", cadre("eval", q8, "--text", self.text, "--reference", self.tiny)[1])
+        auto, int8 = (self.json("eval", q8, "--text", self.text, "--reference", q8, "--act", act)["kl"]
+                      for act in ("auto", "int8"))  # the reference keeps f32 activations
+        self.assertTrue(0 < auto < int8 < 1, (auto, int8))
 
     def types(self, path):
         """{tensor: number format}, and the bytes of all tensors."""
@@ -470,6 +473,7 @@ class Cli(unittest.TestCase):
             ("--text", ("eval", tiny)),
             ("--text", ("eval", tiny, "--text", self.text, "--text", self.text)),
             ("--reference", ("eval", tiny, "--choices", self.text, "--reference", tiny)),
+            ("--act", ("eval", tiny, "--choices", self.text, "--act", "auto")),
             ("--mem", ("inspect", tiny, "--mem", "1G")),
             ("--mem", ("train", "--mem", "1G")),
             ("--config", ("train",)),
