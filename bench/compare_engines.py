@@ -3,13 +3,14 @@
 
     bench/compare_engines.py MODEL.gguf [--ik FOLDER] [-p 512] [-n 64] [-r 5] [-t 2] [--json]
 
-Engines: `cadre` (`cadre bench --act auto`), `cadre-int8` (`--act int8`: activations as coarse as the others'), llama.cpp (the libraries of tests/peer, tools/setup peer; mapped file, repacked weights and
-flash attention as it chooses by itself), and with --ik a built ik_llama.cpp (its llama-bench) as it is by default, `ik`, and
-with its weights repacked at load, `ik-rtr`. A turn asks each engine once, in a process of its own: it loads the file, warms
-up, then a prompt of random ids is timed, and after it single tokens. All engines have the same threads and lengths, keys and
-values in F16, unless --cadre-options says otherwise. Reported are medians, least and most over the
-turns, and the speeds of cadre as multiples of each other engine's: the median of the ratios inside a turn, where drift of the
-machine cancels out. The read roof is the bandwidth that `cadre bench` finds in the same turn over the bytes that a token reads.
+Engines: `cadre` (`cadre bench --act auto`), `cadre-int8` (`--act int8`: activations as coarse as the others'), llama.cpp
+(the libraries of tests/peer, tools/setup peer; mapped file, repacked weights and flash attention as it chooses by itself),
+and with --ik a built ik_llama.cpp (its llama-bench) as it is by default, `ik`, and with its weights repacked at load,
+`ik-rtr`. A turn asks each engine once, in a process of its own: it loads the file, warms up, then a prompt of random ids is
+timed, and after it single tokens. All engines have the same threads and lengths, and keys and values in F16, unless
+--cadre-options says otherwise. Reported are medians, least and most over the turns, and the speeds of cadre as multiples of
+each other engine's: the median of the ratios inside a turn, where drift of the machine cancels out. The read roof is the
+bandwidth that `cadre bench` finds in the same turn over the bytes that a token reads.
 
 With --others 0.05, a run in which other programs took more than that share of all processors' time is done again, and
 after a few such runs left out. --wrap COMMAND stands before every measured process (numactl, taskset). With --keep FILE the
@@ -159,7 +160,8 @@ def ik(options, *more):
     return options.prompt / samples["prompt"], options.generate / samples["generate"]
 
 
-RUN = {**{name: lambda options, act=act: cadre(options, act) for name, act in CADRE.items()}, "llama.cpp": llama_cpp, "ik": ik, "ik-rtr": lambda options: ik(options, "-rtr", 1)}
+RUN = {**{name: lambda options, act=act: cadre(options, act) for name, act in CADRE.items()},
+       "llama.cpp": llama_cpp, "ik": ik, "ik-rtr": lambda options: ik(options, "-rtr", 1)}
 
 
 def version(name, options):

@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/rng.h"
-#include "engine/generate.h"
+#include "engine/session.h"
 #include "kernel/gemm.h"
 
 enum { N = 1024, K = 2048, MANY = 512 };

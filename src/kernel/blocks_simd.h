@@ -304,7 +304,7 @@ INLINE void few_grid(int rows, const struct grid_job *job, struct block_format f
 
 #ifdef BYTE_PRODUCTS
 
-/* finish_group for group g of a block */
+/* … from a block of bytes, of its group g */
 INLINE void finish_bytes(v16 *c, struct scales s, bool has_min, i16 p, const struct byte_block *b, int g, int sub)
 {
     *c = v_fma(s.scale, v_mul(v_from_int(p), v_set1(b->grid)), *c);

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "cadre.h"
-#include "engine/generate.h"
+#include "engine/session.h"
 #include "model/family.h"
 
 enum { N = 37, VOCAB = 50 };
